@@ -1,0 +1,191 @@
+"""The contracts of bfjax: what an image, a classifier and the pieces of an attack are.
+
+Convention:
+    An image is one array of shape (h, w, c), float, in [0, 1]; c is 1 (grey) or 3 (RGB).
+    Pixel (row, column) has the coordinates (x, y) with x to the right and y down, both in
+    [-1, 1] from the first to the last pixel centre.
+    Every function here is written for ONE image; batches are made outside, by `jax.vmap`.
+
+Callables that hold tables or weights are pytrees (see `as_pytree`): their arrays travel through
+`jax.jit` as arguments, everything else about them is static.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int, Key, PyTree, Scalar
+
+Image = Float[Array, "h w c"]
+Logits = Float[Array, " classes"]
+LogField = Float[Array, "h w"]
+Label = Int[Array, ""] | int
+PRNGKey = Key[Array, ""]
+Params = PyTree
+
+Predict = Callable[[Image], Logits]
+"""A classifier: one image in [0, 1] to its logits; normalisation happens inside."""
+
+Loss = Callable[[Logits, Label], Scalar]
+"""What the attack raises: `loss(logits, label)`."""
+
+
+class Field(NamedTuple):
+    """A parametrised log bias field B̂ (Eq. 2).
+
+    Attributes:
+      init: `() -> params`, the parameters of the identity field, B̂ = 0.
+      log_field: `params -> (h, w)`, B̂ at every pixel.
+    """
+
+    init: Callable[[], Params]
+    log_field: Callable[[Params], LogField]
+
+
+class Perturbation(NamedTuple):
+    """How parameters change an image.
+
+    Attributes:
+      init: `(image, key) -> params` where the attack starts; `key` may be `None` unless the
+        start is random.
+      apply: `(params, image) -> image`, the perturbed image, in [0, 1].
+    """
+
+    init: Callable[[Image, PRNGKey | None], Params]
+    apply: Callable[[Params, Image], Image]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """An attack: perturbation × loss and penalty × gradient transformation × projection.
+
+    It ascends `loss(predict(apply(params, image)), label) - penalty(params)` (Eq. 5). An `Attack`
+    is a pytree: the arrays inside its callables are leaves, the rest is static, so under
+    `jax.jit` there is one compilation per attack and image shape.
+
+    Attributes:
+      perturbation: how parameters change the image.
+      loss: `(logits, label) -> scalar`, raised.
+      optimizer: any optax transformation; as in optax, it is handed the gradient of what is to be
+        lowered, here `penalty - loss`.
+      num_steps: how many steps `run` takes, at least 1.
+      penalty: `params -> scalar`, lowered, or `None`.
+      project: `(params, image) -> params` after each step, or `None`.
+      transform: `(key, image) -> image`, drawn anew for each step before the classifier sees the
+        image (input diversity, expectation over transformations), or `None`.
+      iterate: which iterate is returned, `"last"` (as the paper's) or `"best"`, the one with the
+        highest objective.
+    """
+
+    perturbation: Perturbation
+    loss: Loss = dataclasses.field(metadata={"static": True})
+    optimizer: optax.GradientTransformation = dataclasses.field(metadata={"static": True})
+    num_steps: int = dataclasses.field(metadata={"static": True})
+    penalty: Callable[[Params], Scalar] | None = None
+    project: Callable[[Params, Image], Params] | None = None
+    transform: Callable[[PRNGKey, Image], Image] | None = None
+    iterate: str = dataclasses.field(default="last", metadata={"static": True})
+
+    def __post_init__(self):
+        for name in ("perturbation", "penalty", "project", "transform"):
+            object.__setattr__(self, name, as_pytree(getattr(self, name)))
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+        if self.iterate not in ("last", "best"):
+            raise ValueError(f"iterate must be 'last' or 'best', got {self.iterate!r}")
+
+
+class AttackState(NamedTuple):
+    """What one step hands to the next: the parameters, the optimiser's state, the key.
+
+    `best` is the pair (objective, params) of the best iterate so far, `None` unless the attack
+    returns it.
+    """
+
+    params: Params
+    opt_state: Any
+    key: PRNGKey | None
+    best: tuple[Scalar, Params] | None = None
+
+
+class AttackInfo(NamedTuple):
+    """What one step records, about the parameters it *started* from.
+
+    Attributes:
+      objective: loss − penalty (Eq. 5).
+      loss: the loss alone.
+      logits: (classes,), of the image the classifier saw.
+    """
+
+    objective: Scalar
+    loss: Scalar
+    logits: Logits
+
+
+class AttackResult(NamedTuple):
+    """The outcome of `run`.
+
+    Attributes:
+      adversarial: the perturbed image X_a, in [0, 1].
+      params: the parameters that make it, `perturbation.apply(params, image)`.
+      logits: (classes,), the classifier's answer to `adversarial`.
+      trace: an `AttackInfo` whose leaves have a leading axis of `num_steps`.
+    """
+
+    adversarial: Image
+    params: Params
+    logits: Logits
+    trace: AttackInfo
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Skeleton:
+    """The static half of a callable pytree: its structure, and its leaves that are no arrays."""
+
+    treedef: Any
+    leaves: tuple
+
+
+def _call(skeleton: _Skeleton, arrays: list, *args: Any) -> Any:
+    leaves = [a if s is None else s for a, s in zip(arrays, skeleton.leaves, strict=True)]
+    return jax.tree.unflatten(skeleton.treedef, leaves)(*args)
+
+
+def as_pytree(function: Any) -> Any:
+    """Turns a callable into one that `jax.jit` takes as an argument, arrays traced, rest static.
+
+    Plain functions and closures become a static leafless pytree (equal only to themselves);
+    callable pytrees such as Equinox or NNX modules keep their arrays as leaves. Tuples of
+    callables are turned member by member; `None` and `jax.tree_util.Partial` stay as they are.
+
+    Args:
+      function: a callable, a NamedTuple of callables, or `None`.
+
+    Returns:
+      The same callable as a pytree.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> double = as_pytree(lambda x: 2 * x)
+      >>> jax.jit(lambda f, x: f(x))(double, jnp.asarray(3.0)).item()
+      6.0
+    """
+    if function is None or isinstance(function, Partial):
+        return function
+    if isinstance(function, tuple):
+        return type(function)(*map(as_pytree, function))
+    leaves, treedef = jax.tree.flatten(function)
+    if len(leaves) == 1 and leaves[0] is function:
+        return Partial(function)
+    is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
+    arrays = [leaf if a else None for leaf, a in zip(leaves, is_array, strict=True)]
+    static = tuple(None if a else leaf for leaf, a in zip(leaves, is_array, strict=True))
+    return Partial(_call, _Skeleton(treedef, static), arrays)
