@@ -178,10 +178,10 @@ def as_pytree(function: Any) -> Any:
       >>> jax.jit(lambda f, x: f(x))(double, jnp.asarray(3.0)).item()
       6.0
     """
-    if function is None or isinstance(function, Partial):
-        return function
     if isinstance(function, tuple):
         return type(function)(*map(as_pytree, function))
+    if isinstance(function, Partial) or not callable(function):
+        return function  # not callable: None, or JAX's placeholder while it rebuilds a pytree
     leaves, treedef = jax.tree.flatten(function)
     if len(leaves) == 1 and leaves[0] is function:
         return Partial(function)

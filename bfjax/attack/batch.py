@@ -1,0 +1,174 @@
+"""The batch runner: checks the values, then drives the vmapped `step` from the host."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer, Shaped
+
+from bfjax.attack import loop
+from bfjax.types import Attack, AttackResult, Predict, PRNGKey, as_pytree
+
+
+def run_batch(
+    attack: Attack,
+    predict: Predict,
+    images: Float[Array | np.ndarray, "batch h w c"],
+    labels: Integer[Array | np.ndarray, " batch"],
+    *,
+    key: PRNGKey | None = None,
+    on_step: Callable[[int], object] | None = None,
+) -> AttackResult:
+    """Attacks a batch of images: `jax.vmap` of `run`, one step at a time from the host.
+
+    The result is that of `jit(vmap(run))`. Driving the steps from the host keeps any network at
+    full speed (see `run`), lets a caller show progress, and can be interrupted between steps.
+    Weights held by `predict` as a pytree (`jax.tree_util.Partial(apply, params)`, an Equinox or
+    NNX module) travel as arguments: another checkpoint of the same architecture compiles nothing.
+
+    Args:
+      attack: the attack.
+      predict: the classifier of one image.
+      images: (batch, h, w, c), float in [0, 1].
+      labels: (batch,), the true classes (the targets, for a targeted attack).
+      key: a typed key, needed only where the attack is random; it is split over the images.
+      on_step: called after each step with the number of steps done.
+
+    Returns:
+      An `AttackResult` whose leaves have a leading axis of `batch`.
+
+    Raises:
+      ValueError: for images that are no floats, hold NaN or leave [0, 1]; labels that are no
+        class of `predict`; a size that is not the attack's. It names the first bad image.
+
+    Warns:
+      UserWarning: when `predict` seems to return probabilities instead of logits.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import bfjax
+      >>> predict = lambda image: jnp.stack([image[:8].mean(), image[8:].mean()])
+      >>> attack = bfjax.attacks.bias_field((16, 16), degree=4, grid_size=4)
+      >>> result = bfjax.run_batch(
+      ...     attack, predict, jnp.full((3, 16, 16, 1), 0.5), jnp.zeros(3, int)
+      ... )
+      >>> result.adversarial.shape, result.trace.loss.shape
+      ((3, 16, 16, 1), (3, 10))
+    """
+    check_batch(predict, images, labels)
+    images, labels, predict = jnp.asarray(images), jnp.asarray(labels), as_pytree(predict)
+    keys = None if key is None else jax.random.split(key, len(images))
+    state, infos = _init(attack, images, keys), []
+    for done in range(attack.num_steps):
+        state, info = _step(attack, predict, images, labels, state)
+        infos.append(info)
+        if on_step is not None:
+            jax.block_until_ready(info)
+            on_step(done + 1)
+    trace = jax.tree.map(lambda *steps: jnp.stack(steps, axis=1), *infos)
+    if returns_probabilities(np.asarray(trace.logits[:, 0], np.float32)):
+        warnings.warn(
+            "the model's outputs are in [0, 1] and sum to one: are they probabilities? "
+            "bfjax wants logits, the values before the softmax",
+            stacklevel=2,
+        )
+    return _finish(attack, predict, images, labels, state, trace)
+
+
+@jax.jit
+def _init(attack, images, keys):
+    if keys is None:
+        return jax.vmap(lambda x: loop.init(attack, x))(images)
+    return jax.vmap(lambda x, k: loop.init(attack, x, key=k))(images, keys)
+
+
+@jax.jit
+def _step(attack, predict, images, labels, state):
+    return jax.vmap(lambda x, y, s: loop.step(attack, predict, x, y, s))(images, labels, state)
+
+
+@jax.jit
+def _finish(attack, predict, images, labels, state, trace):
+    return jax.vmap(lambda x, y, s, t: loop.finish(attack, predict, x, y, s, t))(
+        images, labels, state, trace
+    )
+
+
+def check_batch(
+    predict: Predict,
+    images: Shaped[Array | np.ndarray, "batch h w c"],
+    labels: Shaped[Array | np.ndarray, " batch"],
+    *,
+    names: list[str] | None = None,
+) -> None:
+    """Raises ValueError for values that no attack can use, naming the first image that has them.
+
+    Args:
+      predict: the classifier; only its output shape is looked at.
+      images: (batch, h, w, c).
+      labels: (batch,).
+      names: what to call the images; their number in the batch by default.
+
+    Raises:
+      ValueError: see `run_batch`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> check_batch(lambda image: image[0, :2, 0], jnp.full((1, 4, 4, 1), 2.0), jnp.zeros(1, int))
+      Traceback (most recent call last):
+      ...
+      ValueError: image 0 leaves [0, 1]: its values run from 2 to 2; divide by the largest one...
+    """
+    if images.ndim != 4 or len(images) == 0 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"images (batch, h, w, c) and as many labels, got {images.shape} and {labels.shape}"
+        )
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"images are float in [0, 1], got {images.dtype}: convert with bfjax.data.to_float"
+        )
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"labels are integers, got {labels.dtype}")
+    axes = (1, 2, 3)
+    low, high = (np.asarray(f(images, axis=axes), np.float32) for f in (jnp.min, jnp.max))
+    bad = np.flatnonzero(~((low >= 0) & (high <= 1)))  # written so that NaN is bad
+    if len(bad):
+        i = int(bad[0])
+        name = f"image {i}" if names is None else names[i]
+        if not np.isfinite(low[i] + high[i]):
+            raise ValueError(f"{name} has NaN or infinite values; repair or leave it out")
+        raise ValueError(
+            f"{name} leaves [0, 1]: its values run from {low[i]:g} to {high[i]:g}; "
+            "divide by the largest one its format can hold"
+        )
+    logits = jax.eval_shape(predict, jax.ShapeDtypeStruct(images.shape[1:], images.dtype))
+    if getattr(logits, "ndim", 0) != 1:
+        raise ValueError(f"predict must return logits of shape (classes,), got {logits}")
+    labels = np.asarray(labels)
+    bad = np.flatnonzero((labels < 0) | (labels >= logits.shape[0]))
+    if len(bad):
+        i = int(bad[0])
+        name = f"image {i}" if names is None else names[i]
+        raise ValueError(f"{name} has label {labels[i]}, the model has {logits.shape[0]} classes")
+
+
+def returns_probabilities(logits: Float[np.ndarray, "batch classes"]) -> bool:
+    """Whether outputs look like probabilities: every row in [0, 1] with sum one.
+
+    Args:
+      logits: (batch, classes).
+
+    Returns:
+      True when all rows do; logits do so only by chance.
+
+    Example:
+      >>> import numpy as np
+      >>> returns_probabilities(np.array([[0.9, 0.1]])), returns_probabilities(np.array([[2.0, 1.0]]))
+      (True, False)
+    """
+    in_range = (logits >= 0).all() and (logits <= 1).all()
+    return bool(in_range and np.allclose(logits.sum(-1), 1, atol=1e-3))

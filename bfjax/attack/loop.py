@@ -1,0 +1,192 @@
+"""The one loop of every attack: `init`, `step`, `run`, all on one image; `vmap` makes batches."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bfjax.types import (
+    Attack,
+    AttackInfo,
+    AttackResult,
+    AttackState,
+    Image,
+    Label,
+    Predict,
+    PRNGKey,
+)
+
+
+def init(attack: Attack, image: Image, *, key: PRNGKey | None = None) -> AttackState:
+    """Where the attack starts.
+
+    Args:
+      attack: the attack.
+      image: (h, w, c) in [0, 1].
+      key: needed only where the attack is random (its start, or its `transform`).
+
+    Returns:
+      The state before the first step.
+
+    Raises:
+      ValueError: when the attack is random and `key` is `None`, or the image is not one.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import bfjax
+      >>> attack = bfjax.attacks.bias_field((8, 8), degree=2, grid_size=2)
+      >>> bfjax.init(attack, jnp.full((8, 8, 1), 0.5)).params.coefficients
+      Array([0.], dtype=float32)
+    """
+    if attack.transform is not None and key is None:
+        raise ValueError("this attack draws random transforms: pass key=jax.random.key(...)")
+    start_key, key = (None, None) if key is None else jax.random.split(key)
+    params = attack.perturbation.init(image, start_key)
+    best = (jnp.asarray(-jnp.inf), params) if attack.iterate == "best" else None
+    return AttackState(params, attack.optimizer.init(params), key, best)
+
+
+def step(
+    attack: Attack, predict: Predict, image: Image, label: Label, state: AttackState
+) -> tuple[AttackState, AttackInfo]:
+    """One step of the ascent: gradient of the objective, optax update, projection (Eq. 5–7).
+
+    Args:
+      attack: the attack.
+      predict: the classifier, one image to logits.
+      image: (h, w, c), the clean image X.
+      label: the true class y (the target class, for a targeted loss).
+      state: from `init` or the step before.
+
+    Returns:
+      The next state, and what was seen at the parameters that this step started from.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import bfjax
+      >>> predict = lambda image: jnp.stack([0.0, image.mean()])
+      >>> attack = bfjax.attacks.bias_field((8, 8), degree=2, min_degree=0, grid_size=2)
+      >>> image = jnp.full((8, 8, 1), 0.5)
+      >>> state, info = bfjax.step(attack, predict, image, 1, bfjax.init(attack, image))
+      >>> info.logits
+      Array([0. , 0.5], dtype=float32)
+
+    Reference: Tian et al., ICME 2021, Eq. 5, 6 and 7.
+    """
+    key = draw = None
+    if state.key is not None:
+        key, draw = jax.random.split(state.key)
+
+    def lowered(params):
+        seen = attack.perturbation.apply(params, image)
+        if attack.transform is not None:
+            seen = attack.transform(draw, seen)
+        return _lowered(attack, predict(seen), label, params)
+
+    (value, info), gradient = jax.value_and_grad(lowered, has_aux=True)(state.params)
+    updates, opt_state = optax.with_extra_args_support(attack.optimizer).update(
+        gradient,
+        state.opt_state,
+        state.params,
+        value=value,
+        grad=gradient,
+        value_fn=lambda params: lowered(params)[0],
+    )
+    params = optax.apply_updates(state.params, updates)
+    if attack.project is not None:
+        params = attack.project(params, image)
+    best = _better(state.best, info.objective, state.params)
+    return AttackState(params, opt_state, key, best), info
+
+
+def finish(
+    attack: Attack,
+    predict: Predict,
+    image: Image,
+    label: Label,
+    state: AttackState,
+    trace: AttackInfo,
+) -> AttackResult:
+    """The result after the last step: perturbs the image once more and asks the classifier.
+
+    Args:
+      attack: the attack.
+      predict: the classifier.
+      image: (h, w, c), the clean image.
+      label: as in `step`.
+      state: after the last step.
+      trace: the steps' infos, stacked.
+
+    Returns:
+      The `AttackResult` of the last iterate, or of the best one, as `attack.iterate` says.
+
+    Example: see `run`.
+    """
+
+    def result(params):
+        adversarial = attack.perturbation.apply(params, image)
+        return AttackResult(adversarial, params, predict(adversarial), trace)
+
+    last = result(state.params)
+    if attack.iterate == "last":
+        return last
+    _, info = _lowered(attack, last.logits, label, state.params)
+    _, params = _better(state.best, info.objective, state.params)
+    return result(params)
+
+
+def run(
+    attack: Attack, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
+) -> AttackResult:
+    """Attacks one image: argmax over the parameters of loss − penalty, by `num_steps` steps.
+
+    Batches are `jax.jit(jax.vmap(lambda x, y: run(attack, predict, x, y)))`. The loop is a
+    `lax.scan`, in which XLA runs the backward convolutions of some networks slowly on CPU;
+    `run_batch` drives the same steps from the host.
+
+    Args:
+      attack: the attack, for instance `bfjax.attacks.bias_field((h, w))`.
+      predict: the classifier, one image to logits.
+      image: (h, w, c), float in [0, 1].
+      label: the true class, or the target of a targeted attack.
+      key: a typed key, needed only where the attack is random.
+
+    Returns:
+      `AttackResult`.
+
+    Raises:
+      ValueError: when traced, for a missing key, or an image that does not fit the attack.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import bfjax
+      >>> predict = lambda image: jnp.stack([image[:4].mean(), image[4:].mean()])
+      >>> attack = bfjax.attacks.bias_field((8, 8), degree=2, min_degree=0, grid_size=2)
+      >>> result = jax.jit(lambda x: bfjax.run(attack, predict, x, 0))(jnp.full((8, 8, 1), 0.5))
+      >>> bool(result.trace.objective[-1] > result.trace.objective[0])
+      True
+
+    Reference: Tian et al., ICME 2021, Eq. 3 and 5–7.
+    """
+    state = init(attack, image, key=key)
+    state, trace = jax.lax.scan(
+        lambda state, _: step(attack, predict, image, label, state),
+        state,
+        length=attack.num_steps,
+    )
+    return finish(attack, predict, image, label, state, trace)
+
+
+def _lowered(attack: Attack, logits, label: Label, params):
+    """(penalty − loss, info): what the optimiser lowers, and what the step records."""
+    loss = attack.loss(logits, label)
+    objective = loss if attack.penalty is None else loss - attack.penalty(params)
+    return -objective, AttackInfo(objective, loss, logits)
+
+
+def _better(best, objective, params):
+    if best is None:
+        return None
+    better = objective > best[0]
+    return jax.tree.map(lambda new, old: jnp.where(better, new, old), (objective, params), best)

@@ -1,0 +1,21 @@
+"""Smooth bias fields: the polynomial, the thin-plate spline, and how they change an image."""
+
+from bfjax.field.fields import PolynomialTPSParams, pixelwise, polynomial_tps
+from bfjax.field.perturbation import bias_field, clip, limit_log_field
+from bfjax.field.polynomial import exponents, polynomial
+from bfjax.field.tps import control_grid, lattice, warp, warp_matrix
+
+__all__ = [
+    "PolynomialTPSParams",
+    "bias_field",
+    "clip",
+    "control_grid",
+    "exponents",
+    "lattice",
+    "limit_log_field",
+    "pixelwise",
+    "polynomial",
+    "polynomial_tps",
+    "warp",
+    "warp_matrix",
+]

@@ -1,0 +1,172 @@
+"""Constructors of `Field`: the paper's distortion-aware polynomial (Eq. 4), and one value a pixel.
+
+Write your own: a pair of pure functions, `init() -> params` and `log_field(params) -> (h, w)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+from numpy.typing import DTypeLike
+
+from bfjax.field.polynomial import Exponents, Terms, exponents, polynomial
+from bfjax.field.tps import control_grid, lattice, warp, warp_matrix
+from bfjax.types import Field, LogField
+
+
+class PolynomialTPSParams(NamedTuple):
+    """The parameters of `polynomial_tps`.
+
+    Attributes:
+      coefficients: (n,), a of Eq. 4, ordered by t, then l.
+      control_points: (grid_size², 2), θ: where the warp sends each point of the regular grid,
+        (x, y) pairs in row-major order, y outer and x inner.
+    """
+
+    coefficients: Float[Array, " n"]
+    control_points: Float[Array, "k 2"]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Polynomial:
+    exponents: Exponents
+    height: int
+    width: int
+    grid_size: int
+    low: float
+    high: float
+    dtype: str
+
+    @property
+    def identity(self) -> PolynomialTPSParams:
+        grid = control_grid(self.grid_size, low=self.low, high=self.high)
+        return PolynomialTPSParams(
+            coefficients=jnp.zeros(len(self.exponents), self.dtype),
+            control_points=jnp.asarray(grid, self.dtype),
+        )
+
+
+def polynomial_tps(
+    shape: tuple[int, int],
+    *,
+    degree: int = 10,
+    min_degree: int = 1,
+    grid_size: int = 16,
+    terms: Terms = "literal",
+    extent: tuple[float, float] = (-1.0, 1.0),
+    dtype: DTypeLike = jnp.float32,
+) -> Field:
+    """The distortion-aware multivariate polynomial, a smooth log field (Eq. 4).
+
+    B̂_i = Σ_t Σ_l a_{t,l} · T_θ(x_i)^t · T_θ(y_i)^l, where the thin-plate spline T_θ sends the
+    control points of a regular grid to θ. The identity is a = 0, θ = θ0.
+
+    Args:
+      shape: (h, w) of the image.
+      degree: D, the largest total degree.
+      min_degree: D0; lower degrees are left out, as `terms` reads it.
+      grid_size: control points along each axis, at least 2.
+      terms: which monomials Eq. 4 keeps, see `bfjax.field.exponents`.
+      extent: coordinates of the first and the last pixel centre, on both axes.
+      dtype: of parameters and field, float32 or float64.
+
+    Returns:
+      A `Field` whose params are `PolynomialTPSParams`.
+
+    Raises:
+      ValueError: for a shape, degree, grid size, reading or extent that makes no field.
+
+    Example:
+      >>> field = polynomial_tps((32, 48), degree=4, grid_size=4)
+      >>> params = field.init()
+      >>> params.coefficients.shape, params.control_points.shape
+      ((6,), (16, 2))
+      >>> field.log_field(params).shape
+      (32, 48)
+
+    Reference: Tian et al., ICME 2021, Eq. 4.
+    """
+    height, width = _checked(shape)
+    low, high = extent
+    spec = _Polynomial(
+        exponents=exponents(degree, min_degree, terms=terms),
+        height=height,
+        width=width,
+        grid_size=grid_size,
+        low=float(low),
+        high=float(high),
+        dtype=jnp.dtype(dtype).name,
+    )
+    # A spline commutes with shifting and scaling both axes alike: one matrix serves every extent.
+    matrix = jnp.asarray(warp_matrix((height, width), grid_size), dtype)
+    points = jnp.asarray(lattice(height, width, low=spec.low, high=spec.high), dtype)
+    return Field(
+        init=Partial(_init_polynomial, spec),
+        log_field=Partial(_log_polynomial, spec, matrix, points),
+    )
+
+
+def _init_polynomial(spec: _Polynomial) -> PolynomialTPSParams:
+    return spec.identity
+
+
+def _log_polynomial(
+    spec: _Polynomial,
+    matrix: Float[Array, "pixels k"],
+    points: Float[Array, "pixels 2"],
+    params: PolynomialTPSParams,
+) -> LogField:
+    displacement = params.control_points - spec.identity.control_points
+    x, y = warp(matrix, points, displacement).T.reshape(2, spec.height, spec.width)
+    return polynomial(params.coefficients, x, y, exponents=spec.exponents)
+
+
+def pixelwise(shape: tuple[int, int], *, dtype: DTypeLike = jnp.float32) -> Field:
+    """A free log field, one value a pixel: B̂ of Eq. 3, which comes out noise-like.
+
+    Args:
+      shape: (h, w) of the image.
+      dtype: of the field.
+
+    Returns:
+      A `Field` whose params are B̂ itself, (h, w).
+
+    Raises:
+      ValueError: when the shape is not two positive sizes.
+
+    Example:
+      >>> field = pixelwise((2, 3))
+      >>> field.log_field(field.init()).shape
+      (2, 3)
+
+    Reference: Tian et al., ICME 2021, Eq. 3.
+    """
+    return Field(init=Partial(_zeros, _Zeros(_checked(shape), jnp.dtype(dtype).name)),
+                 log_field=Partial(_itself))
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Zeros:
+    shape: tuple[int, int]
+    dtype: str
+
+
+def _zeros(spec: _Zeros) -> LogField:
+    return jnp.zeros(spec.shape, spec.dtype)
+
+
+def _itself(params: LogField) -> LogField:
+    return params
+
+
+def _checked(shape: tuple[int, ...]) -> tuple[int, int]:
+    if len(shape) != 2 or min(shape) < 1:
+        raise ValueError(f"a field needs a shape (h, w) of positive sizes, got {tuple(shape)}")
+    return int(shape[0]), int(shape[1])

@@ -1,0 +1,187 @@
+"""Perturbations made of fields: X_a = X · exp(B̂), clipped (Eq. 1 and 2).
+
+Convention:
+    Clipping keeps the gradient on the closed interval: it passes in full at exactly 0, at exactly
+    1 and at exactly X ± max_change, and is zero outside (PyTorch's convention; `jnp.clip` passes
+    half of it there). X-rays have black borders, which lie exactly on the bound.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+
+from bfjax.field.fields import PolynomialTPSParams
+from bfjax.types import Field, Image, Params, Perturbation, PRNGKey, as_pytree
+
+# exp(±80) fits float32 with room for its gradient; 16-bit images saturate to black or white long
+# before. Without a bound exp overflows, and a black pixel makes 0 · inf = NaN.
+_FINITE = 80.0
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Bounds:
+    max_change: float | None
+    max_log_field: float
+    offset: float
+    start_noise: float
+
+
+def bias_field(
+    field: Field,
+    *,
+    max_change: float | None = None,
+    max_log_field: float | None = None,
+    offset: float = 0.0,
+    start_noise: float = 0.0,
+) -> Perturbation:
+    """Multiplies the image by a bias field: X_a = clip(X · exp(B̂)) (Eq. 1, 2).
+
+    The logarithm of the image is never taken: black stays black. At B̂ = 0 the image comes back
+    exactly. Grey and RGB images take the same (h, w) field on every channel.
+
+    Args:
+      field: the log field B̂, for instance `polynomial_tps`.
+      max_change: ε, in units of the image's range [0, 1]: X_a is also clipped to X ± ε. `None`
+        leaves only the clip to [0, 1].
+      max_log_field: a bound on |B̂|, by clipping it at every pixel (no gradient beyond). `None`
+        means 80, which only keeps exp finite. To bound it by scaling, see `limit_log_field`.
+      offset: o in log(X + o) + B̂, the other reading of Eq. 2: X_a = (X + o) · exp(B̂) − o. With
+        o > 0 black pixels change too.
+      start_noise: half-width of the uniform noise added to every parameter at the start; 0 starts
+        at the field's identity.
+
+    Returns:
+      A `Perturbation`. `apply(params, image)` raises ValueError, when traced, for an image that is
+      not (h, w, c) of floats or whose size is not the field's.
+
+    Raises:
+      ValueError: for a bound that is not positive, a negative offset or noise.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from bfjax.field import pixelwise
+      >>> perturbation = bias_field(pixelwise((1, 1)), max_change=0.1)
+      >>> perturbation.apply(jnp.asarray([[1.0]]), jnp.asarray([[[0.5]]]))
+      Array([[[0.6]]], dtype=float32)
+
+    Reference: Tian et al., ICME 2021, Eq. 1 and 2.
+    """
+    for name, value in (("max_change", max_change), ("max_log_field", max_log_field)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+    for name, value in (("offset", offset), ("start_noise", start_noise)):
+        if not value >= 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
+    bounds = _Bounds(max_change, min(max_log_field or _FINITE, _FINITE), offset, start_noise)
+    field = as_pytree(field)
+    return Perturbation(
+        init=Partial(_start, bounds, field.init), apply=Partial(_apply, bounds, field.log_field)
+    )
+
+
+def _start(bounds: _Bounds, identity, image: Image, key: PRNGKey | None) -> Params:
+    check_image(image)
+    params = identity()
+    if not bounds.start_noise:
+        return params
+    if key is None:
+        raise ValueError("a random start needs a key: pass key=jax.random.key(...)")
+    leaves, treedef = jax.tree.flatten(params)
+    noisy = [
+        leaf + jax.random.uniform(k, leaf.shape, leaf.dtype, -1, 1) * bounds.start_noise
+        for leaf, k in zip(leaves, jax.random.split(key, len(leaves)), strict=True)
+    ]
+    return jax.tree.unflatten(treedef, noisy)
+
+
+def _apply(bounds: _Bounds, log_field_of, params: Params, image: Image) -> Image:
+    check_image(image)
+    log_field = log_field_of(params)
+    if log_field.shape != image.shape[:2]:
+        raise ValueError(f"the field is {log_field.shape}, the image {image.shape[:2]}")
+    log_field = clip(log_field, -bounds.max_log_field, bounds.max_log_field)[..., None]
+    perturbed = image * jnp.exp(log_field)
+    if bounds.offset:
+        perturbed += bounds.offset * jnp.expm1(log_field)
+    low, high = 0.0, 1.0
+    if bounds.max_change is not None:
+        low = jnp.maximum(low, image - bounds.max_change)
+        high = jnp.minimum(high, image + bounds.max_change)
+    return clip(perturbed, low, high).astype(image.dtype)
+
+
+def limit_log_field(field: Field, maximum: float) -> Partial:
+    """A projection that bounds |B̂| by scaling instead of clipping, so the field stays smooth.
+
+    For `polynomial_tps`, whose field is linear in its coefficients: a ← a · min(1, L / max|B̂|);
+    for `pixelwise`, B̂ is clipped to ±L.
+
+    Args:
+      field: the field of the attack.
+      maximum: L > 0, the largest |B̂| allowed.
+
+    Returns:
+      `(params, image) -> params`, for `Attack.project`. It raises ValueError, when traced, for
+      params of another kind of field.
+
+    Raises:
+      ValueError: when `maximum` is not positive.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from bfjax.field import pixelwise
+      >>> project = limit_log_field(pixelwise((1, 1)), 0.25)
+      >>> project(jnp.asarray([[1.0]]), jnp.ones((1, 1, 1)))
+      Array([[0.25]], dtype=float32)
+    """
+    if not maximum > 0:
+        raise ValueError(f"maximum must be positive, got {maximum}")
+    return Partial(_limit, as_pytree(field).log_field, maximum)
+
+
+def _limit(log_field_of, maximum: float, params: Params, image: Image) -> Params:
+    del image
+    if isinstance(params, PolynomialTPSParams):
+        largest = jnp.max(jnp.abs(log_field_of(params)))
+        scale = maximum / jnp.maximum(largest, maximum)
+        return params._replace(coefficients=params.coefficients * scale)
+    if isinstance(params, jax.Array):
+        return jnp.clip(params, -maximum, maximum)
+    raise ValueError(f"limit_log_field knows no params of type {type(params).__name__}")
+
+
+def clip(
+    x: Float[Array, "*shape"],
+    low: Float[Array, "*shape"] | float,
+    high: Float[Array, "*shape"] | float,
+) -> Float[Array, "*shape"]:
+    """min(max(x, low), high), with the full gradient on the closed interval [low, high].
+
+    Args:
+      x: values; NaN stays NaN.
+      low: lower bound.
+      high: upper bound, not below `low`.
+
+    Returns:
+      The clipped values.
+
+    Example:
+      >>> import jax
+      >>> jax.grad(clip)(1.0, 0.0, 1.0).item()
+      1.0
+    """
+    return jnp.where(x < low, low, jnp.where(x > high, high, x))
+
+
+def check_image(image: Image) -> None:
+    """Raises ValueError, when traced, unless `image` is one (h, w, c) array of floats."""
+    if jnp.ndim(image) != 3:
+        raise ValueError(f"an image is (h, w, c), got shape {jnp.shape(image)}; vmap over batches")
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise ValueError(f"an image is float in [0, 1], got {image.dtype}; see bfjax.data.to_float")

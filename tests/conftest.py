@@ -1,0 +1,42 @@
+import os
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "jax")  # before anyone imports keras
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+_real_data_outcomes: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder that holds chest_xray/, chest_xray_originals/ and weights/."""
+    folder = os.environ.get("BFJAX_TEST_DATA")
+    if not folder:
+        pytest.skip("needs the chest X-rays: set BFJAX_TEST_DATA to the folder that holds them")
+    return Path(folder)
+
+
+@pytest.fixture
+def x64():
+    """Float64 for one test: finite differences need it."""
+    with jax.enable_x64(True):
+        yield
+
+
+def pytest_runtest_logreport(report):
+    if "real_data" in report.keywords and (report.when == "call" or report.skipped):
+        _real_data_outcomes.append(report.outcome)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """With BFJAX_REQUIRE_REAL_DATA set, a run in which those tests did not all run has failed."""
+    if os.environ.get("BFJAX_REQUIRE_REAL_DATA") and exitstatus == 0:
+        ran = len(_real_data_outcomes)
+        skipped = _real_data_outcomes.count("skipped")
+        if ran == 0 or skipped:
+            print(f"\nreal data was required, but {ran} such tests ran and {skipped} were skipped")
+            session.exitstatus = 1
