@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Literal, get_args
 
 import jax.numpy as jnp
@@ -129,7 +129,7 @@ def bias_field(
     )
 
 
-@lru_cache(maxsize=None)  # equal attacks then hold the same optimizer, and share a compilation
+@cache  # equal attacks then hold the same optimizer, and share a compilation
 def _sign_steps(step_size: float, warp_step_size: float) -> optax.GradientTransformation:
     """Eq. 6 and 7: each part of the parameters moves by its own step along its gradient's sign."""
     if step_size == warp_step_size:

@@ -55,10 +55,13 @@ class Perturbation(NamedTuple):
       init: `(image, key) -> params` where the attack starts; `key` may be `None` unless the
         start is random.
       apply: `(params, image) -> image`, the perturbed image, in [0, 1].
+      log_field: `params -> (h, w)`, the B̂ it multiplies by, to look at or measure; `None` where
+        the perturbation is no field.
     """
 
     init: Callable[[Image, PRNGKey | None], Params]
     apply: Callable[[Params, Image], Image]
+    log_field: Callable[[Params], LogField] | None = None
 
 
 @jax.tree_util.register_dataclass

@@ -4,6 +4,7 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "jax")  # before anyone imports keras
 
 import jax
+import jaxtyping
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -25,6 +26,14 @@ def x64():
     """Float64 for one test: finite differences need it."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def unchecked():
+    """Without the run-time type checks, as users run bfjax: bad values reach our own messages."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def pytest_runtest_logreport(report):

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Integer, Shaped
+from jaxtyping import Array, Float, Integer, Key, Shaped
 
 from bfjax.attack import loop
-from bfjax.types import Attack, AttackResult, Predict, PRNGKey, as_pytree
+from bfjax.types import Attack, AttackResult, Predict, as_pytree
 
 
 def run_batch(
@@ -20,7 +20,7 @@ def run_batch(
     images: Float[Array | np.ndarray, "batch h w c"],
     labels: Integer[Array | np.ndarray, " batch"],
     *,
-    key: PRNGKey | None = None,
+    key: Key[Array, ...] | None = None,
     on_step: Callable[[int], object] | None = None,
 ) -> AttackResult:
     """Attacks a batch of images: `jax.vmap` of `run`, one step at a time from the host.
@@ -35,7 +35,8 @@ def run_batch(
       predict: the classifier of one image.
       images: (batch, h, w, c), float in [0, 1].
       labels: (batch,), the true classes (the targets, for a targeted attack).
-      key: a typed key, needed only where the attack is random; it is split over the images.
+      key: needed only where the attack is random: one typed key, split over the images, or
+        (batch,) keys, one an image.
       on_step: called after each step with the number of steps done.
 
     Returns:
@@ -51,7 +52,7 @@ def run_batch(
     Example:
       >>> import jax.numpy as jnp
       >>> import bfjax
-      >>> predict = lambda image: jnp.stack([image[:8].mean(), image[8:].mean()])
+      >>> predict = lambda image: 9 * jnp.stack([image[:8].mean(), image[8:].mean()])
       >>> attack = bfjax.attacks.bias_field((16, 16), degree=4, grid_size=4)
       >>> result = bfjax.run_batch(
       ...     attack, predict, jnp.full((3, 16, 16, 1), 0.5), jnp.zeros(3, int)
@@ -61,7 +62,7 @@ def run_batch(
     """
     check_batch(predict, images, labels)
     images, labels, predict = jnp.asarray(images), jnp.asarray(labels), as_pytree(predict)
-    keys = None if key is None else jax.random.split(key, len(images))
+    keys = jax.random.split(key, len(images)) if key is not None and key.ndim == 0 else key
     state, infos = _init(attack, images, keys), []
     for done in range(attack.num_steps):
         state, info = _step(attack, predict, images, labels, state)
@@ -167,8 +168,8 @@ def returns_probabilities(logits: Float[np.ndarray, "batch classes"]) -> bool:
 
     Example:
       >>> import numpy as np
-      >>> returns_probabilities(np.array([[0.9, 0.1]])), returns_probabilities(np.array([[2.0, 1.0]]))
-      (True, False)
+      >>> [returns_probabilities(np.array([row])) for row in ([0.9, 0.1], [2.0, 1.0])]
+      [True, False]
     """
     in_range = (logits >= 0).all() and (logits <= 1).all()
     return bool(in_range and np.allclose(logits.sum(-1), 1, atol=1e-3))

@@ -147,8 +147,10 @@ def pixelwise(shape: tuple[int, int], *, dtype: DTypeLike = jnp.float32) -> Fiel
 
     Reference: Tian et al., ICME 2021, Eq. 3.
     """
-    return Field(init=Partial(_zeros, _Zeros(_checked(shape), jnp.dtype(dtype).name)),
-                 log_field=Partial(_itself))
+    return Field(
+        init=Partial(_zeros, _Zeros(_checked(shape), jnp.dtype(dtype).name)),
+        log_field=Partial(_itself),
+    )
 
 
 @jax.tree_util.register_static

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from bfjax.field.fields import PolynomialTPSParams
-from bfjax.types import Field, Image, Params, Perturbation, PRNGKey, as_pytree
+from bfjax.types import Field, Image, LogField, Params, Perturbation, PRNGKey, as_pytree
 
 # exp(±80) fits float32 with room for its gradient; 16-bit images saturate to black or white long
 # before. Without a bound exp overflows, and a black pixel makes 0 · inf = NaN.
@@ -81,7 +81,9 @@ def bias_field(
     bounds = _Bounds(max_change, min(max_log_field or _FINITE, _FINITE), offset, start_noise)
     field = as_pytree(field)
     return Perturbation(
-        init=Partial(_start, bounds, field.init), apply=Partial(_apply, bounds, field.log_field)
+        init=Partial(_start, bounds, field.init),
+        apply=Partial(_apply, bounds, field.log_field),
+        log_field=Partial(_bounded, bounds, field.log_field),
     )
 
 
@@ -100,12 +102,15 @@ def _start(bounds: _Bounds, identity, image: Image, key: PRNGKey | None) -> Para
     return jax.tree.unflatten(treedef, noisy)
 
 
+def _bounded(bounds: _Bounds, log_field_of, params: Params) -> LogField:
+    return clip(log_field_of(params), -bounds.max_log_field, bounds.max_log_field)
+
+
 def _apply(bounds: _Bounds, log_field_of, params: Params, image: Image) -> Image:
     check_image(image)
-    log_field = log_field_of(params)
-    if log_field.shape != image.shape[:2]:
-        raise ValueError(f"the field is {log_field.shape}, the image {image.shape[:2]}")
-    log_field = clip(log_field, -bounds.max_log_field, bounds.max_log_field)[..., None]
+    log_field = _bounded(bounds, log_field_of, params)[..., None]
+    if log_field.shape[:2] != image.shape[:2]:
+        raise ValueError(f"the field is {log_field.shape[:2]}, the image {image.shape[:2]}")
     perturbed = image * jnp.exp(log_field)
     if bounds.offset:
         perturbed += bounds.offset * jnp.expm1(log_field)
@@ -172,8 +177,8 @@ def clip(
       The clipped values.
 
     Example:
-      >>> import jax
-      >>> jax.grad(clip)(1.0, 0.0, 1.0).item()
+      >>> import jax, jax.numpy as jnp
+      >>> jax.grad(clip)(jnp.asarray(1.0), 0.0, 1.0).item()
       1.0
     """
     return jnp.where(x < low, low, jnp.where(x > high, high, x))
