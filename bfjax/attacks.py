@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import jax.numpy as jnp
 import optax
-from numpy.typing import DTypeLike
+from jax.typing import DTypeLike
 
 from bfjax import field as fields
 from bfjax.attack.objective import Reduction, cross_entropy, l1_penalty, targeted_cross_entropy
@@ -120,7 +120,7 @@ def bias_field(
         ),
         loss=targeted_cross_entropy if targeted else cross_entropy,
         penalty=l1_penalty(
-            field.init(), PolynomialTPSParams(l1_coefficients, l1_warp), reduction=reduction
+            field.init(), PolynomialTPSParams._make((l1_coefficients, l1_warp)), reduction=reduction
         ),
         optimizer=optimizer or _sign_steps(float(step_size), float(warp_step_size)),
         project=fields.limit_log_field(field, max_log_field) if project else None,
@@ -136,5 +136,5 @@ def _sign_steps(step_size: float, warp_step_size: float) -> optax.GradientTransf
         return optax.sign_sgd(step_size)
     return optax.partition(
         {"a": optax.sign_sgd(step_size), "theta": optax.sign_sgd(warp_step_size)},
-        PolynomialTPSParams("a", "theta"),
+        PolynomialTPSParams._make(("a", "theta")),
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Scalar
 
 from bfjax.types import (
     Attack,
@@ -13,6 +16,8 @@ from bfjax.types import (
     AttackState,
     Image,
     Label,
+    Logits,
+    Params,
     Predict,
     PRNGKey,
 )
@@ -74,7 +79,8 @@ def step(
 
     Reference: Tian et al., ICME 2021, Eq. 5, 6 and 7.
     """
-    key = draw = None
+    key: Any = None
+    draw: Any = None
     if state.key is not None:
         key, draw = jax.random.split(state.key)
 
@@ -178,14 +184,16 @@ def run(
     return finish(attack, predict, image, label, state, trace)
 
 
-def _lowered(attack: Attack, logits, label: Label, params):
+def _lowered(
+    attack: Attack, logits: Logits, label: Label, params: Params
+) -> tuple[Scalar, AttackInfo]:
     """(penalty − loss, info): what the optimiser lowers, and what the step records."""
     loss = attack.loss(logits, label)
     objective = loss if attack.penalty is None else loss - attack.penalty(params)
     return -objective, AttackInfo(objective, loss, logits)
 
 
-def _better(best, objective, params):
+def _better(best: Any, objective: Scalar, params: Params) -> Any:
     if best is None:
         return None
     better = objective > best[0]

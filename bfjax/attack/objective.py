@@ -97,10 +97,10 @@ def l1_penalty(identity: Params, weights: Params, *, reduction: Reduction = "sum
     return Partial(_l1, reduce, identity, weights)
 
 
-def _l1(reduce, identity: Params, weights: Params, params: Params) -> Scalar:
+def _l1(reduce: Partial, identity: Params, weights: Params, params: Params) -> Scalar:
     def part(p, p0, weight):
         away = p - p0
         return weight * reduce(jnp.sign(away) * away)  # |·|, but jnp.abs has slope 1 at 0
 
     parts = jax.tree.map(part, params, identity, weights)
-    return sum(jax.tree.leaves(parts))
+    return jnp.sum(jnp.stack(jax.tree.leaves(parts)))

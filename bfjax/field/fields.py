@@ -11,8 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
-from numpy.typing import DTypeLike
 
 from bfjax.field.polynomial import Exponents, Terms, exponents, polynomial
 from bfjax.field.tps import control_grid, lattice, warp, warp_matrix

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +108,7 @@ def _polynomial(pairs, coefficients, x, y):
 
 def _horner(table, x, y):
     """Σ_t x^t (Σ_l table[t, l] y^l), innermost first; absent entries cost no addition."""
-    outer = None
+    outer: Any = None
     for t in range(max(t for t, _ in table), -1, -1):
         inner = None
         for l in range(max((l for u, l in table if u == t), default=-1), -1, -1):

@@ -1,0 +1,75 @@
+"""The options of the commands, as dataclasses; nothing heavy is imported to show a `--help`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BiasFieldConfig:
+    """The options of `bfjax.attacks.bias_field`, with the same defaults."""
+
+    degree: int = 10
+    """D of Eq. 4, the largest total degree of the polynomial."""
+    min_degree: int = 1
+    """D0 of Eq. 4: lower degrees are left out."""
+    grid_size: int = 16
+    """Control points of the warp along each axis."""
+    terms: Literal["literal", "count", "total"] = "literal"
+    """Which monomials Eq. 4 keeps: t >= D0 and l >= D0; t >= D0; or t + l >= D0."""
+    l1_coefficients: float = 0.1
+    """Lambda_a, the weight of ||a||_1."""
+    l1_warp: float = 0.0
+    """Lambda_theta, the weight of ||theta - theta_0||_1."""
+    reduction: Literal["sum", "mean"] = "sum"
+    """How the norms add up."""
+    step_size: float = 0.06
+    """Step of the coefficients, in units of the log field."""
+    warp_step_size: float | None = None
+    """Step of the control points (the image is 2 wide); none: the same as --step-size."""
+    num_steps: int = 10
+    """Iterations."""
+    max_change: float | None = 0.1
+    """The attacked image stays within this distance of the original, in units of [0, 1]."""
+    max_log_field: float | None = None
+    """A bound on the absolute log field."""
+    log_field_bound: Literal["clip", "project"] = "clip"
+    """How that bound is held: clipped at each pixel, or by scaling the coefficients."""
+    iterate: Literal["last", "best"] = "last"
+    """Which iterate is kept."""
+    start_noise: float = 0.0
+    """Half-width of a random start around the identity; 0 starts at the identity."""
+    offset: float = 0.0
+    """o of X_a = (X + o) exp(B) - o; 0 keeps black pixels black."""
+    extent: tuple[float, float] = (-1.0, 1.0)
+    """Coordinates of the first and the last pixel centre."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttackConfig(BiasFieldConfig):
+    """Attacks every image of a data set with an adversarial bias field (Eq. 4-7).
+
+    Writes summary.json, records.csv, shards/ (records and attack parameters) and gallery/. An
+    interrupted run started again with the same options goes on where it stopped.
+    """
+
+    model: Path
+    """Folder of the checkpoint that is attacked."""
+    targets: tuple[Path, ...] = ()
+    """Further checkpoints that judge the same adversarial images (transfer)."""
+    data: str = "chest_xray"
+    """Data set: chest_xray, phantom, or a folder of class folders."""
+    split: str = "test"
+    """Which split of it."""
+    out: Path = Path("bfjax-attack")
+    """Folder for the results."""
+    batch_size: int = 16
+    """Images attacked at once."""
+    num_images: int | None = None
+    """Only the first so many images."""
+    seed: int = 0
+    """Seed of whatever is random: a random start, the phantoms."""
+    gallery: int = 12
+    """Cases drawn into gallery/; 0 for none."""

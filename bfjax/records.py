@@ -1,0 +1,169 @@
+"""The records of a long run: one Parquet shard a batch, written atomically, merged at the end.
+
+A shard appears under its final name only when it is whole, so a run killed at any point resumes
+after its last finished batch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from bfjax.types import Params
+
+PARAMS = "params"  # shard columns that hold attack parameters begin with this
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to `path` when the block ends without error.
+
+    Args:
+      path: the final name; its folder is created.
+
+    Yields:
+      The temporary path to write to.
+
+    Example:
+      >>> import tempfile
+      >>> target = Path(tempfile.mkdtemp()) / "note.txt"
+      >>> with replacing(target) as temporary:
+      ...     _ = temporary.write_text("whole")
+      >>> target.read_text()
+      'whole'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON, atomically.
+
+    Args:
+      path: the file.
+      value: what `json` can write.
+
+    Raises:
+      ValueError: for NaN or infinities, which JSON cannot hold.
+    """
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_shard(path: Path, columns: dict[str, Any], params: Params) -> None:
+    """Writes one batch: its records, and the parameters of its attacks as list columns.
+
+    Args:
+      path: the shard.
+      columns: name → one value an image.
+      params: a pytree whose leaves have a leading axis of the batch.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    for key_path, leaf in leaves:
+        rows = np.asarray(leaf).reshape(len(leaf), -1)
+        columns = columns | {PARAMS + jax.tree_util.keystr(key_path): list(rows)}
+    with replacing(path) as temporary:
+        pa.parquet.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def read_params(table: pa.Table, row: int, like: Params) -> Params:
+    """The parameters of one attack, as `write_shard` stored them.
+
+    Args:
+      table: the shards' table.
+      row: which image.
+      like: a pytree with the structure, shapes and types of the parameters of one image.
+
+    Returns:
+      The parameters, in the structure of `like`.
+
+    Raises:
+      ValueError: when the table holds parameters of another structure.
+    """
+
+    def read(key_path, leaf):
+        name = PARAMS + jax.tree_util.keystr(key_path)
+        if name not in table.column_names:
+            raise ValueError(f"the shards hold no column {name}: they are of another attack")
+        return np.asarray(table[name][row].as_py(), leaf.dtype).reshape(leaf.shape)
+
+    return jax.tree_util.tree_map_with_path(read, like)
+
+
+def read_shards(folder: Path) -> pa.Table:
+    """All shards of a folder as one table, in order.
+
+    Args:
+      folder: where the shards lie.
+
+    Returns:
+      The table.
+
+    Raises:
+      ValueError: naming the shard that cannot be read.
+    """
+    tables = []
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            tables.append(pa.parquet.read_table(path))
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path} cannot be read ({error}); delete it and run again") from None
+    return pa.concat_tables(tables)
+
+
+def write_csv(path: Path, table: pa.Table) -> None:
+    """Writes the records, without the parameters, as CSV with one row an image.
+
+    Args:
+      path: the file.
+      table: the shards' table.
+    """
+    kept = [name for name in table.column_names if not name.startswith(PARAMS)]
+    with replacing(path) as temporary:
+        pa.csv.write_csv(table.select(kept), temporary)
+
+
+def same_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Writes the settings of a new run, or makes sure that a run being resumed has the same.
+
+    Args:
+      path: the settings file, in the folder of the run.
+      settings: what the results depend on.
+
+    Raises:
+      ValueError: when the folder holds a run with other settings, naming the first that differs.
+    """
+    settings = json.loads(json.dumps(settings))
+    if not path.exists():
+        write_json(path, settings)
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path} is not valid JSON; delete it or choose another --out") from None
+    for name in sorted(before.keys() | settings.keys()):
+        if before.get(name) != settings.get(name):
+            raise ValueError(
+                f"{path.parent} holds a run with other settings ({name} was {before.get(name)!r}, "
+                f"now it is {settings.get(name)!r}); delete it or choose another --out"
+            )
