@@ -1,0 +1,23 @@
+"""Chest X-rays, any folder of class folders, and phantoms, as random-access sources for Grain.
+
+Convention:
+    A record's image is (h, w, 1), uint8 or uint16; `to_float` takes it to float32 in [0, 1].
+    Nothing is dropped silently: a file that cannot be decoded rightly raises an `ImageError`
+    with its name when it is read, and `check` lists all of them.
+"""
+
+from bfjax.data.image import ImageError, decode, fit, to_float
+from bfjax.data.loading import load
+from bfjax.data.source import Record, Source, Subset, check
+
+__all__ = [
+    "ImageError",
+    "Record",
+    "Source",
+    "Subset",
+    "check",
+    "decode",
+    "fit",
+    "load",
+    "to_float",
+]

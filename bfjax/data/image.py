@@ -1,0 +1,225 @@
+"""From the bytes of an image file to one grey array, or to an error that names the file.
+
+Convention:
+    An image here is a NumPy array (h, w, 1): uint8 in [0, 255] from 8-bit files, uint16 in
+    [0, 65535] from 16-bit ones. `to_float` takes it to the [0, 1] of the rest of bfjax.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TypeAlias, cast
+
+import numpy as np
+from jaxtyping import Float32, UInt8, UInt16
+from PIL import Image, ImageFile, ImageOps
+
+GreyImage: TypeAlias = UInt8[np.ndarray, "h w 1"] | UInt16[np.ndarray, "h w 1"]
+FittedImage: TypeAlias = UInt8[np.ndarray, "rows columns 1"] | UInt16[np.ndarray, "rows columns 1"]
+Images: TypeAlias = UInt8[np.ndarray, "*shape"] | UInt16[np.ndarray, "*shape"]
+
+POLICIES = ("squash", "pad")
+
+_FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0}
+
+
+class ImageError(ValueError):
+    """A file that cannot be decoded rightly; the message is one line and begins with its name."""
+
+
+def decode(file: bytes | str | os.PathLike[str], name: str | None = None) -> GreyImage:
+    """Decodes one image file to grey, or says why it cannot.
+
+    Palettes are looked up, colour becomes luma (ITU-R 601-2, exact where R = G = B), CMYK goes
+    through RGB, what is transparent lies on black (the border of an X-ray), and the EXIF
+    orientation is applied. 16-bit grey keeps its 16 bits. Refused, because Pillow would quietly
+    return something else: 16-bit colour (of which it keeps 8 bits), 32-bit and float files, and
+    files of several frames.
+
+    JPEG has no checksum: damage in the middle of its data that still decodes is not seen.
+
+    Args:
+      file: the encoded bytes, or the path of a file.
+      name: what to call the file in errors; by default its path.
+
+    Returns:
+      (h, w, 1), uint8 or uint16.
+
+    Raises:
+      ImageError: the file is empty, truncated, corrupt, larger than Pillow's
+        `Image.MAX_IMAGE_PIXELS`, no image, or of a kind refused above.
+      OSError: the path cannot be read.
+
+    Example:
+      >>> import io
+      >>> from PIL import Image
+      >>> png = io.BytesIO()
+      >>> Image.new("CMYK", (4, 3), (0, 0, 0, 255)).save(png, "TIFF")
+      >>> decode(png.getvalue(), "black.tif").shape
+      (3, 4, 1)
+      >>> decode(b"", "empty.jpeg")
+      Traceback (most recent call last):
+      ...
+      bfjax.data.image.ImageError: empty.jpeg: the file is empty (zero bytes)
+    """
+    if name is None:
+        name = "<bytes>" if isinstance(file, bytes) else os.fspath(file)
+    data = file if isinstance(file, bytes) else Path(file).read_bytes()
+    if not data:
+        raise ImageError(f"{name}: the file is empty (zero bytes)")
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            _refuse(opened, name)
+            if opened.format == "PNG":  # the chunks' checksums, which load() does not look at
+                with Image.open(io.BytesIO(data)) as copy:
+                    copy.verify()
+            opened.load()
+            grey = _to_grey(ImageOps.exif_transpose(opened), name)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged data
+        reason = "not an image of a known format"
+        if not isinstance(error, Image.UnidentifiedImageError):
+            reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name}: cannot be decoded: {reason}") from error
+    return grey[:, :, None]
+
+
+def _refuse(image: ImageFile.ImageFile, name: str) -> None:
+    """Raises for what Pillow would open but not give back whole; reads only the header."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise ImageError(
+            f"{name}: {image.width}x{image.height} pixels exceed the limit of {limit} (a "
+            "decompression bomb?); if the file is trusted, raise PIL.Image.MAX_IMAGE_PIXELS"
+        )
+    # A JPEG's further MPO frames are previews of the same picture; other frames are pictures.
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise ImageError(f"{name}: {frames} frames in one file; store each as a file of its own")
+    deep = any(";16" in str(tile.args) for tile in image.tile)
+    if deep and not image.mode.startswith("I"):
+        raise ImageError(f"{name}: 16-bit colour or alpha; convert it to 16-bit grey")
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+        raise ImageError(f"{name}: 32-bit pixels have no known range; convert it to 16-bit grey")
+    if image.mode.startswith("I") and "transparency" in image.info:
+        raise ImageError(f"{name}: 16-bit grey with transparency; remove the transparency")
+
+
+def _to_grey(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]:
+    if image.mode.startswith("I"):  # I;16 and its byte orders; PGM's 16 bits come as I
+        return np.asarray(image).astype(np.uint16)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    if image.mode not in ("1", "L", "RGB"):
+        image = image.convert("RGB")
+    return np.array(image.convert("L"))
+
+
+def validate(image_size: int | None, resize: str) -> None:
+    """Checks a size and a policy before any file is opened.
+
+    Args:
+      image_size: side of the square in pixels, or `None` for the native size.
+      resize: name of the policy.
+
+    Raises:
+      ValueError: the size is below 1 or the policy is unknown.
+
+    Example:
+      >>> validate(224, "crop")
+      Traceback (most recent call last):
+      ...
+      ValueError: resize must be one of 'squash', 'pad', got 'crop'
+    """
+    if resize not in POLICIES:
+        raise ValueError(f"resize must be one of 'squash', 'pad', got {resize!r}")
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size must be at least 1, or None for native, got {image_size}")
+
+
+def fit(image: GreyImage, *, image_size: int | None, resize: str = "squash") -> FittedImage:
+    """Brings an image to a square size; one that has it already comes back bit for bit.
+
+    Args:
+      image: (h, w, 1), uint8 or uint16.
+      image_size: side of the square in pixels, or `None` to leave the image as it is.
+      resize: `"squash"`, the aspect ratio is not kept (as Kaggle's users do), or `"pad"`, it is
+        kept and the rest, left and right or above and below alike, is black. Both interpolate
+        with Pillow's bilinear filter, which widens when it shrinks (no aliasing).
+
+    Returns:
+      (image_size, image_size, 1), of the same dtype.
+
+    Raises:
+      ValueError: the size is below 1 or the policy is unknown.
+
+    Example:
+      >>> import numpy as np
+      >>> fit(np.full((2, 4, 1), 9, np.uint8), image_size=4, resize="pad")[:, 0, 0].tolist()
+      [0, 9, 9, 0]
+    """
+    validate(image_size, resize)
+    height, width, _ = image.shape
+    if image_size is None or (height, width) == (image_size, image_size):
+        return image
+    # 16-bit pixels go through float, whose resampling is right in every version of Pillow.
+    wide = image.dtype == np.uint16
+    canvas = np.zeros((image_size, image_size, 1), image.dtype)
+    pixels = Image.fromarray(image[:, :, 0].astype(np.float32) if wide else image[:, :, 0])
+    rows, columns = image_size, image_size
+    if resize == "pad":
+        scale = image_size / max(height, width)
+        rows, columns = (max(1, round(n * scale)) for n in (height, width))
+    resized = np.asarray(pixels.resize((columns, rows), Image.Resampling.BILINEAR))
+    if wide:
+        resized = np.clip(np.rint(resized), 0, 65535).astype(np.uint16)
+    top, left = (image_size - rows) // 2, (image_size - columns) // 2
+    canvas[top : top + rows, left : left + columns, 0] = resized
+    return canvas
+
+
+def encode_png(image: GreyImage) -> bytes:
+    """Encodes an image without loss; `decode` gives it back bit for bit.
+
+    Args:
+      image: (h, w, 1), uint8 or uint16.
+
+    Returns:
+      The bytes of a grey PNG file, of 8 or 16 bits.
+
+    Example:
+      >>> import numpy as np
+      >>> deep = np.array([[[0], [65535]]], np.uint16)
+      >>> bool((decode(encode_png(deep)) == deep).all())
+      True
+    """
+    png = io.BytesIO()
+    Image.fromarray(image[:, :, 0]).save(png, "PNG")
+    return png.getvalue()
+
+
+def to_float(image: Images) -> Float32[np.ndarray, "*shape"]:
+    """Stored pixels to intensities, `image / 255` or `image / 65535`.
+
+    Args:
+      image: uint8 or uint16, of any shape (an image or a batch).
+
+    Returns:
+      float32 in [0, 1], of the same shape.
+
+    Raises:
+      ValueError: the dtype is another, so that full scale is not known.
+
+    Example:
+      >>> import numpy as np
+      >>> to_float(np.array([0, 65535], np.uint16)).tolist()
+      [0.0, 1.0]
+    """
+    scale = _FULL_SCALE.get(str(image.dtype))
+    if scale is None:
+        raise ValueError(f"to_float takes uint8 or uint16 pixels, got {image.dtype}")
+    return cast(np.ndarray, image / np.float32(scale))

@@ -1,0 +1,191 @@
+"""The chest X-rays prepared by TFDS: made on first use, then read by index, without TensorFlow.
+
+TFDS takes its time to import, so everything of it is imported within the functions.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from bfjax.data.image import decode
+from bfjax.data.source import Record, Source
+
+KAGGLE = "paultimothymooney/chest-xray-pneumonia"
+
+
+class PreparedSource(Source):
+    """One split of a prepared `chest_xray`.
+
+    Args:
+      directory: what `prepare` returned.
+      split: "train", "val" or "test".
+
+    Raises:
+      ValueError: there is no such split; the message lists those there are.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from PIL import Image
+      >>> with tempfile.TemporaryDirectory() as home:
+      ...     for label in ("NORMAL", "PNEUMONIA"):
+      ...         folder = pathlib.Path(home, "chest_xray", "test", label)
+      ...         folder.mkdir(parents=True)
+      ...         Image.new("L", (30, 20)).save(folder / "person1_virus_6.jpeg")
+      ...     source = PreparedSource(prepare(home, image_size=8), "test")
+      ...     print(len(source), source[1]["image"].shape, source[1]["cause"])
+      2 (8, 8, 1) virus
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], split: str):
+        self._directory, self._split = os.fspath(directory), split
+        info = self._builder.info
+        if split not in info.splits:
+            raise ValueError(f"chest_xray has no split {split!r}; it has {', '.join(info.splits)}")
+        self._length = int(info.splits[split].num_examples)
+        self.class_names = tuple(info.features["label"].names)
+
+    @property
+    def names(self) -> list[str]:
+        """Name of every record, in order: class folder, slash, file."""
+        return self._metadata[0]
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " records"]:
+        """Label of every record, in order."""
+        return self._metadata[1]
+
+    @property
+    def groups(self) -> list[str]:
+        """Patient of every record, in order."""
+        return self._metadata[2]
+
+    def _record(self, index: int) -> Record:
+        stored = self._records[index]
+        name = stored["name"].decode()
+        return Record(
+            image=decode(stored["image"], name),
+            label=int(stored["label"]),
+            name=name,
+            cause=stored["cause"].decode(),
+            group=stored["group"].decode(),
+        )
+
+    def __len__(self) -> int:
+        return self._length
+
+    @functools.cached_property
+    def _builder(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        return tfds.builder_from_directory(self._directory)
+
+    @functools.cached_property
+    def _records(self) -> Sequence[dict[str, Any]]:
+        import tensorflow_datasets as tfds
+
+        # Our own decoder reads the image: TFDS's would prefer OpenCV, and warn where it is not.
+        skip = {"image": tfds.decode.SkipDecoding()}
+        return self._builder.as_data_source(self._split, decoders=skip)
+
+    @functools.cached_property
+    def _metadata(self) -> tuple[list[str], Int64[np.ndarray, " records"], list[str]]:
+        stored = [self._records[i] for i in range(len(self))]
+        labels = np.array([record["label"] for record in stored], np.int64)
+        names, groups = ([r[key].decode() for r in stored] for key in ("name", "group"))
+        return names, labels, groups
+
+    def __getstate__(self) -> dict[str, Any]:
+        # open files do not travel to Grain's worker processes; each opens its own
+        return {k: v for k, v in self.__dict__.items() if k not in ("_builder", "_records")}
+
+    def __repr__(self) -> str:
+        return f"PreparedSource({self._directory!r}, {self._split!r})"
+
+
+def prepare(
+    home: str | os.PathLike[str],
+    *,
+    image_size: int | None = 224,
+    resize: str = "squash",
+    download: bool = False,
+) -> Path:
+    """Prepares `chest_xray` at one size, unless it has been prepared before.
+
+    TFDS writes to a folder named `incomplete.*` and renames it when done, so a preparation that
+    was killed counts as none, and of two at the same time the first to finish wins.
+
+    Args:
+      home: folder that holds the raw data (see `find_raw`) and gets the prepared one, in `tfds/`.
+      image_size: side of the square in pixels, or `None` for each image's own size.
+      resize: `"squash"` or `"pad"`, see `bfjax.data.fit`.
+      download: fetch the raw data with kagglehub if `home` does not have it.
+
+    Returns:
+      The folder of the prepared data set, for `PreparedSource`.
+
+    Raises:
+      FileNotFoundError: there is no raw data; the message says what to download.
+      ImageError: files that cannot be decoded, all of them, one line each.
+      ModuleNotFoundError: `download` without kagglehub.
+
+    Example:
+      >>> prepare("/nowhere")
+      Traceback (most recent call last):
+      ...
+      FileNotFoundError: chest_xray is not there: download Kaggle's ... into /nowhere
+    """
+    import tensorflow_datasets as tfds
+
+    from bfjax.data.chest_xray import chest_xray_dataset_builder as chest_xray
+
+    config = chest_xray.ChestXRayConfig.named(image_size, resize)
+    data_dir = Path(home).expanduser().absolute() / "tfds"
+    directory = data_dir / "chest_xray" / config.name / str(chest_xray.Builder.VERSION)
+    if directory.is_dir():
+        return directory
+    raw_home = data_dir.parent
+    try:
+        chest_xray.find_raw(raw_home)
+    except FileNotFoundError:
+        if not download:
+            raise
+        raw_home = _download()
+    if not sys.stderr.isatty():
+        tfds.display_progress_bar(False)
+    log = logging.getLogger("absl")  # TFDS warns there of every size that it does not list
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        builder = chest_xray.Builder(config=config, data_dir=data_dir)
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=raw_home),
+            file_format="array_record",
+        )
+    except Exception:
+        if not directory.is_dir():  # it is, where another process was faster
+            raise
+    finally:
+        log.setLevel(level)
+    # What killed preparations left behind; one that still runs is too late anyway.
+    for stale in directory.parent.glob("incomplete.*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    return directory
+
+
+def _download() -> Path:
+    try:
+        import kagglehub  # type: ignore[import-not-found]
+    except ModuleNotFoundError:
+        message = "download=True needs kagglehub (pip install kagglehub)"
+        raise ModuleNotFoundError(message, name="kagglehub") from None
+    return Path(kagglehub.dataset_download(KAGGLE))

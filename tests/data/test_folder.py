@@ -1,0 +1,222 @@
+import pickle
+import zipfile
+
+import grain
+import numpy as np
+import pytest
+from PIL import Image
+
+from bfjax.data import ImageError, Subset, check, decode, load, to_float
+
+from .conftest import KAGGLE_FILES, encoded, kaggle_files, write_files
+
+
+def grey(value: int, size: tuple[int, int] = (6, 6)) -> bytes:
+    return encoded(Image.new("L", size, value), "PNG")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "inner folder", "folder that holds it"])
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_kaggle_layout(kaggle_folder, kaggle_zip, kind, split):
+    root = {
+        "folder": kaggle_folder / "chest_xray",
+        "zip": kaggle_zip / "archive.zip",
+        "inner folder": kaggle_folder / "chest_xray" / "chest_xray",
+        "folder that holds it": kaggle_folder,
+    }[kind]
+    source = load(root, split, image_size=16)
+    want = sorted(f"{c}/{f}" for c, files in KAGGLE_FILES[split].items() for f in files)
+    assert source.names == want
+    assert len(source) == len(want)
+    assert source.class_names == ("NORMAL", "PNEUMONIA")
+    assert source.labels.tolist() == [int(name.startswith("PNEUMONIA")) for name in want]
+    assert [r["name"] for r in source] == want
+    assert [r["group"] for r in source] == source.groups
+    assert [r["label"] for r in source] == source.labels.tolist()
+    for record in source:
+        assert record["image"].shape == (16, 16, 1)
+        assert record["image"].dtype == np.uint8
+    native = load(root, split, image_size=None)
+    for record in native:
+        data = kaggle_files()[f"chest_xray/{split}/{record['name']}"]
+        np.testing.assert_array_equal(record["image"], decode(data, "x"))
+
+
+def test_causes_and_groups(kaggle_folder):
+    source = load(kaggle_folder / "chest_xray", "train", image_size=8)
+    assert [(r["cause"], r["group"]) for r in source] == [
+        ("", "IM-0115"),
+        ("", "NORMAL2-IM-0246"),
+        ("bacteria", "person1"),
+        ("bacteria", "person1"),
+        ("virus", "person7"),
+    ]
+
+
+def test_plain_class_folders(tmp_path):
+    write_files(tmp_path, {"dog/1.png": grey(1), "cat/1.png": grey(2), "ant/b.png": grey(3)})
+    write_files(tmp_path, {"manifest.csv": b"beside", ".git/config": b"", "cat/.hidden": b""})
+    write_files(tmp_path, {"cat/Thumbs.db": b"x", "dog/desktop.ini": b"x"})
+    source = load(tmp_path, "all", image_size=None)
+    assert source.class_names == ("ant", "cat", "dog")
+    assert [(r["name"], r["label"], int(r["image"][0, 0, 0])) for r in source] == [
+        ("ant/b.png", 0, 3),
+        ("cat/1.png", 1, 2),
+        ("dog/1.png", 2, 1),
+    ]
+    assert len(set(source.groups)) == 3
+    with pytest.raises(ValueError, match=r"no split 'test'; it has all$"):
+        load(tmp_path, "test")
+
+
+def test_unknown_split_lists_those_there_are(kaggle_folder):
+    with pytest.raises(ValueError, match=r"no split 'valid'; it has train, val, test$"):
+        load(kaggle_folder / "chest_xray", "valid")
+
+
+def test_labels_agree_between_splits_when_one_lacks_a_class(tmp_path):
+    write_files(tmp_path, {"train/a/1.png": grey(1), "train/b/1.png": grey(2)})
+    write_files(tmp_path, {"test/b/2.png": grey(3)})
+    source = load(tmp_path, "test", image_size=None)
+    assert source.class_names == ("a", "b")
+    assert source.labels.tolist() == [1]
+
+
+def test_every_bad_file_is_reported_by_name_and_none_is_dropped(tmp_path):
+    good = encoded(Image.new("L", (40, 30), 9), "JPEG")
+    write_files(
+        tmp_path,
+        {
+            "N/good.jpeg": good,
+            "N/empty.jpeg": b"",
+            "N/cut.jpeg": good[: len(good) // 2],
+            "N/text.jpeg": b"not an image",
+            "P/notes.txt": b"neither",
+            "P/ünïcode ☢.png": grey(5),
+        },
+    )
+    source = load(tmp_path, "all", image_size=8)
+    assert len(source) == 6
+    problems = check(source)
+    assert len(problems) == 4
+    for name in ("N/empty.jpeg", "N/cut.jpeg", "N/text.jpeg", "P/notes.txt"):
+        (line,) = [p for p in problems if p.startswith(f"{tmp_path}/{name}: ")]
+        assert "\n" not in line
+    with pytest.raises(ImageError, match=r"N/cut\.jpeg"):
+        source[source.names.index("N/cut.jpeg")]
+    assert source[source.names.index("P/ünïcode ☢.png")]["image"][0, 0, 0] == 5
+
+
+def test_a_file_that_went_away_is_reported(tmp_path):
+    write_files(tmp_path, {"N/a.png": grey(1), "N/b.png": grey(1)})
+    source = load(tmp_path, "all")
+    (tmp_path / "N/b.png").unlink()
+    (problem,) = check(source)
+    assert "N/b.png" in problem
+
+
+def test_a_folder_within_a_class_folder_is_an_error(tmp_path):
+    write_files(tmp_path, {"train/N/a.png": grey(1), "train/N/more/b.png": grey(1)})
+    with pytest.raises(ValueError, match=r"N/more"):
+        load(tmp_path, "train")
+
+
+def test_missing_empty_and_not_a_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no data set '.*nowhere': .*'phantom'"):
+        load(tmp_path / "nowhere", "all")
+    with pytest.raises(ValueError, match="no class folders"):
+        load(tmp_path, "all")
+    (tmp_path / "N").mkdir()
+    with pytest.raises(ValueError, match="hold no files"):
+        load(tmp_path, "all")
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(ValueError, match="neither a folder nor"):
+        load(tmp_path / "file", "all")
+
+
+def test_a_damaged_file_in_a_zip_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("N/a.png", grey(1))
+        archive.writestr("P/b.png", grey(2))
+    data = bytearray((tmp_path / "x.zip").read_bytes())
+    data[data.index(b"IDAT") + 8] ^= 0xFF  # within a.png, stored as it is
+    (tmp_path / "x.zip").write_bytes(data)
+    (problem,) = check(load(tmp_path / "x.zip", "all"))
+    assert problem.startswith(f"{tmp_path}/x.zip/N/a.png: ")
+    (tmp_path / "x.zip").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"x\.zip"):
+        load(tmp_path / "x.zip", "all")
+
+
+def test_sixteen_bits_survive_the_way(tmp_path):
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    write_files(tmp_path, {"N/a.png": encoded(Image.fromarray(ramp), "PNG")})
+    image = load(tmp_path, "all", image_size=8)[0]["image"]
+    assert image.dtype == np.uint16
+    np.testing.assert_array_equal(image[..., 0], ramp)
+    assert load(tmp_path, "all", image_size=16)[0]["image"].dtype == np.uint16
+
+
+def test_num_examples_is_a_random_part_by_seed(tmp_path):
+    write_files(tmp_path, {f"{c}/{i}.png": grey(i) for c in "ab" for i in range(20)})
+    whole = load(tmp_path, "all")
+    part = load(tmp_path, "all", num_examples=10)
+    assert len(part) == len(set(part.names)) == 10
+    assert part.names == [n for n in whole.names if n in set(part.names)]
+    assert part.names == load(tmp_path, "all", num_examples=10).names
+    assert part.names != load(tmp_path, "all", num_examples=10, seed=1).names
+    assert [r["name"] for r in part] == part.names
+    assert [r["label"] for r in part] == part.labels.tolist()
+    for bad in (0, 41):
+        with pytest.raises(ValueError, match=f"1 to 40 here, got {bad}"):
+            load(tmp_path, "all", num_examples=bad)
+
+
+def test_indexing(tmp_path):
+    write_files(tmp_path, {f"a/{i}.png": grey(i) for i in range(3)})
+    source = load(tmp_path, "all", image_size=None)
+    assert source[-1]["name"] == source[np.int64(2)]["name"] == "a/2.png"
+    for bad in (3, -4):
+        with pytest.raises(IndexError):
+            source[bad]
+    backwards = Subset(source, [2, 0])
+    assert [r["name"] for r in backwards] == backwards.names == ["a/2.png", "a/0.png"]
+    with pytest.raises(IndexError):
+        Subset(source, [3])
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "phantom"])
+def test_pickles_and_feeds_grain(kaggle_folder, kaggle_zip, kind):
+    roots = {"folder": kaggle_folder, "zip": kaggle_zip / "archive.zip", "phantom": "phantom"}
+    source = load(roots[kind], "train", image_size=16)
+    first = source[0]["image"]  # an open zip file must not stand in the way
+    again = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(again[0]["image"], first)
+    assert repr(again) == repr(source)
+    batches = (
+        grain.MapDataset.source(source)
+        .map(lambda r: {"image": to_float(r["image"]), "label": r["label"]})
+        .batch(2)
+    )
+    assert batches[0]["image"].shape == (2, 16, 16, 1)
+
+
+@pytest.mark.real_data
+def test_originals_squashed_are_the_small_copies(data_root):
+    originals = load(data_root / "chest_xray_originals", "all", image_size=224, resize="squash")
+    assert len(originals) == 10
+    copies = load(data_root / "chest_xray", "train", image_size=224)
+    for record in originals:
+        copy = copies[copies.names.index(record["name"])]["image"]
+        assert np.abs(record["image"].astype(int) - copy.astype(int)).mean() < 2
+        # JPEG at quality 75 is all that lies between (1: versions of libjpeg round differently)
+        ours = decode(encoded(Image.fromarray(record["image"][..., 0]), "JPEG", quality=75), "x")
+        np.testing.assert_allclose(ours.astype(int), copy.astype(int), atol=1)
+
+
+@pytest.mark.real_data
+def test_a_file_of_the_size_is_what_pillow_decodes(data_root):
+    source = load(data_root / "chest_xray", "val", image_size=224)
+    for record in source:
+        with Image.open(data_root / "chest_xray" / "val" / record["name"]) as image:
+            np.testing.assert_array_equal(record["image"][..., 0], np.asarray(image.convert("L")))
