@@ -73,3 +73,76 @@ class AttackConfig(BiasFieldConfig):
     """Seed of whatever is random: a random start, the phantoms."""
     gallery: int = 12
     """Cases drawn into gallery/; 0 for none."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Trains a small classifier on procedural chest phantoms, attacks it, draws the attacks.
+
+    Needs no download and takes under three minutes on two cores. An interrupted demo started
+    again goes on where it stopped.
+    """
+
+    out: Path = Path("bfjax-demo")
+    """Folder for the checkpoint (model/) and the results (attack/)."""
+    seed: int = 0
+    """Seed of the phantoms and of the training."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Trains a classifier on the train split and evaluates it once on the test split.
+
+    A part of the train split, split off by patient, chooses the epoch that is kept. Writes
+    model.safetensors, config.json and log.csv; an interrupted run started again with the same
+    options goes on after its last finished epoch.
+    """
+
+    data: str = "chest_xray"
+    """Data set: chest_xray, phantom, or a folder of class folders."""
+    out: Path = Path("bfjax-model")
+    """Folder for the checkpoint."""
+    model: str = "mobilenet_v1"
+    """Architecture."""
+    init: Path | None = None
+    """Weights to start from (.npz, .h5 or .safetensors); none: from scratch."""
+    width: float = 1.0
+    """Multiplies the channels of every layer."""
+    dropout: float = 0.0
+    """Share of features dropped before the classifier."""
+    image_size: int = 224
+    """Side of the images in pixels."""
+    resize: Literal["squash", "pad"] = "squash"
+    """How images become square: squashed, or padded with black."""
+    num_examples: int | None = None
+    """Only so many training images (phantoms: as many as wanted)."""
+    epochs: int = 3
+    """Passes over the training images."""
+    batch_size: int = 32
+    """Images of one step."""
+    learning_rate: float = 3e-4
+    """Peak of the one-cycle schedule."""
+    warmup: float = 0.25
+    """Share of the steps until that peak."""
+    weight_decay: float = 0.01
+    """AdamW's decay of kernels."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes."""
+    class_weights: bool = True
+    """Weigh classes by the inverse of their frequency."""
+    flip: bool = True
+    """Mirror half of the images left to right."""
+    shift: float = 0.05
+    """Largest shift, as a share of the side."""
+    brightness: float = 0.1
+    """Largest change of brightness, in units of [0, 1]."""
+    contrast: float = 0.1
+    """Largest relative change of contrast."""
+    validation: float = 0.1
+    """Share of the training images held out, by patient."""
+    seed: int = 0
+    """Seed of the weights, the split, the order and the augmentation."""
+    verbose: bool = False
+    """A line on stderr after each epoch."""

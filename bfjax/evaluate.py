@@ -79,8 +79,7 @@ def attack_dataset(config: AttackConfig) -> dict[str, Any]:
     count = len(source) if config.num_images is None else min(config.num_images, len(source))
     if count < 1:
         raise ValueError(f"no image to attack: --num-images {config.num_images}")
-    options = {f.name: getattr(config, f.name) for f in dataclasses.fields(BiasFieldConfig)}
-    attack = attacks.bias_field(source[0]["image"].shape, **options)
+    attack = attack_of(config, source[0]["image"].shape)
     settings = _settings(config, targets, source.class_names, count)
     records.same_settings(config.out / "settings.json", settings)
 
@@ -110,13 +109,26 @@ def attack_dataset(config: AttackConfig) -> dict[str, Any]:
     return summary
 
 
+def attack_of(config: BiasFieldConfig, image_shape: tuple[int, ...]) -> Attack:
+    """The attack that the options describe.
+
+    Args:
+      config: the options.
+      image_shape: (h, w, c) of the images.
+
+    Returns:
+      The attack.
+    """
+    options = {f.name: getattr(config, f.name) for f in dataclasses.fields(BiasFieldConfig)}
+    return attacks.bias_field(image_shape, **options)
+
+
 def rebuild(
-    config: AttackConfig, attack: Attack, source: data.Source, table: pa.Table, row: int
+    attack: Attack, source: data.Source, table: pa.Table, row: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """One attacked image again, from the parameters that its run stored.
 
     Args:
-      config: of the run.
       attack: the attack of the run.
       source: the images of the run.
       table: its shards.
@@ -169,7 +181,7 @@ def _load_source(config: AttackConfig, targets: list[Target]) -> data.Source:
 
 def _settings(config: AttackConfig, targets, class_names, count: int) -> dict[str, Any]:
     """What the results depend on: a resumed run must have the same."""
-    settings = dataclasses.asdict(config)
+    settings = dataclasses.asdict(config) | {"extent": list(config.extent)}
     for presentational in ("out", "gallery", "targets", "num_images", "model"):
         del settings[presentational]
     return settings | {
@@ -191,6 +203,13 @@ def _shard(config: AttackConfig, start: int) -> Path:
 def _attack_batch(config, attack: Attack, targets, source, indices: range, on_step):
     """(records, params) of the images at `indices`; a smaller last batch compiles nothing."""
     batch = [source[i] for i in indices]
+    for record in batch:  # they differ where the checkpoint names no image size
+        if record["image"].shape != source[0]["image"].shape:
+            height, width = record["image"].shape[:2]
+            raise ValueError(
+                f"{record['name']} is {height} x {width}, the first image "
+                f"{' x '.join(map(str, source[0]['image'].shape[:2]))}: bring them to one size"
+            )
     images = np.stack([data.to_float(record["image"]) for record in batch])
     labels = np.array([record["label"] for record in batch], np.int32)
     keys = None
@@ -295,6 +314,6 @@ def _draw_gallery(config: AttackConfig, attack: Attack, source, table: pa.Table)
     cases = gallery.choose(rows.to_pylist(), config.gallery)
     with progress.bar() as bar:
         for row in bar.track(cases, description="drawing"):
-            image, log_field, adversarial = rebuild(config, attack, source, table, row)
+            image, log_field, adversarial = rebuild(attack, source, table, row)
             case = gallery.Case(rows.slice(row, 1).to_pylist()[0], image, log_field, adversarial)
             gallery.draw(config.out / "gallery", row, case)

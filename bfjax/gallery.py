@@ -84,8 +84,8 @@ def draw(folder: Path, index: int, case: Case) -> Path:
 def panels(cases: list[Case]) -> Figure:
     """Draws cases as rows: original, bias field, adversarial, difference.
 
-    The field is B = exp(B̂), on a logarithmic diverging scale centred at 1 (no change), orange
-    where the image gets brighter; the difference X_a − X is on one scale centred at 0.
+    The field is B = exp(B̂), on a logarithmic diverging scale centred at 1 (no change) that ends
+    at a half and at two, orange where the image gets brighter; X_a − X is centred at 0.
 
     Args:
       cases: one or more.
@@ -99,14 +99,16 @@ def panels(cases: list[Case]) -> Figure:
     for axes, case in zip(grid, cases, strict=True):
         record = case.record
         image, adversarial = (np.asarray(x, np.float64) for x in (case.image, case.adversarial))
-        field = np.exp(np.clip(np.asarray(case.log_field, np.float64), -7, 7))
-        reach = max(np.abs(np.log(field)).max(), np.log(1.02))
+        log_field = np.asarray(case.log_field, np.float64)
+        reach = np.clip(np.abs(log_field).max(), np.log(1.02), np.log(2))
         difference = (adversarial - image).mean(-1)
         span = max(np.abs(difference).max(), 1e-3)
         axes[0].imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
         axes[0].set_title(_caption("original", record, "clean"))
-        shown = axes[1].imshow(field, cmap="PuOr_r", norm=LogNorm(np.exp(-reach), np.exp(reach)))
-        axes[1].set_title(f"bias field B = exp(B̂)\n{field.min():.2f} to {field.max():.2f}")
+        scale = LogNorm(np.exp(-reach), np.exp(reach))
+        shown = axes[1].imshow(np.exp(log_field), cmap="PuOr_r", norm=scale)
+        low, high = np.exp(log_field.min()), np.exp(log_field.max())
+        axes[1].set_title(f"bias field B\n{low:.3g} to {high:.3g}")
         _colour_bar(figure, shown, axes[1], [np.exp(-reach), 1, np.exp(reach)])
         axes[2].imshow(adversarial.squeeze(), cmap="gray", vmin=0, vmax=1)
         axes[2].set_title(_caption("adversarial", record, "adversarial"))

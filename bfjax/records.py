@@ -148,12 +148,11 @@ def same_settings(path: Path, settings: dict[str, Any]) -> None:
 
     Args:
       path: the settings file, in the folder of the run.
-      settings: what the results depend on.
+      settings: what the results depend on, as JSON would give it back.
 
     Raises:
       ValueError: when the folder holds a run with other settings, naming the first that differs.
     """
-    settings = json.loads(json.dumps(settings))
     if not path.exists():
         write_json(path, settings)
         return

@@ -1,0 +1,112 @@
+import importlib
+
+import pytest
+
+from bfjax import cli
+from tests.test_evaluate import checkpoint
+
+
+def run(capsys, *arguments):
+    status = cli.main(list(arguments))
+    return status, *capsys.readouterr()
+
+
+def one_line(err):
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    return err
+
+
+def test_help_names_the_commands_and_fits_a_screen(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in cli.COMMANDS)
+    assert len(out.splitlines()) <= 24
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help_with_defaults(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert "--out" in out
+    assert "default:" in out
+    assert "(unset)" not in out
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["attack", "--model"], ["demo", "--colour", "1"]]
+)
+def test_wrong_usage_is_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err
+
+
+def test_missing_checkpoint_is_one_line(capsys, tmp_path):
+    status, _, err = run(capsys, "attack", "--model", str(tmp_path / "none"), "--data", "phantom")
+    assert status == 1
+    assert str(tmp_path / "none") in one_line(err)
+
+
+def test_damaged_checkpoint_is_one_line(capsys, tmp_path):
+    folder = checkpoint(tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    status, _, err = run(capsys, "attack", "--model", str(folder), "--data", "phantom")
+    assert status == 1
+    assert "model.safetensors" in one_line(err)
+
+
+def test_missing_data_is_one_line_that_says_what_to_download(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("BFJAX_HOME", str(tmp_path))
+    folder = checkpoint(tmp_path / "model")
+    status, _, err = run(capsys, "attack", "--model", str(folder), "--data", "chest_xray")
+    assert status == 1
+    assert "paultimothymooney/chest-xray-pneumonia" in one_line(err)
+
+
+def test_corrupt_image_is_one_line_that_names_it(capsys, tmp_path):
+    folder = checkpoint(tmp_path / "model")
+    for name in ("NORMAL", "PNEUMONIA"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "broken.jpeg").write_bytes(b"\xff\xd8\xff no picture")
+    status, _, err = run(
+        capsys, "attack", "--model", str(folder), "--data", str(tmp_path / "images"),
+        "--split", "all", "--out", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert status == 1
+    assert "broken.jpeg" in one_line(err)
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        cli.main(["--debug", "attack", "--model", str(tmp_path / "none"), "--data", "phantom"])
+
+
+def test_interruption_is_status_130_and_says_how_to_go_on(capsys, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    module = importlib.import_module("bfjax.evaluate")
+    monkeypatch.setattr(module, "main", interrupt)
+    status, _, err = run(capsys, "attack", "--model", "m")
+    assert status == 130
+    assert "goes on where it stopped" in one_line(err)
+
+
+@pytest.mark.slow
+def test_demo_trains_attacks_and_draws(capsys, tmp_path, monkeypatch):
+    demo = importlib.import_module("bfjax.demo")
+    monkeypatch.setattr(demo, "PHANTOMS", 96)
+    monkeypatch.setattr(demo, "EPOCHS", 1)
+    status, out, _ = run(capsys, "demo", "--out", str(tmp_path / "demo"))
+    assert status == 0
+    assert "classifier: accuracy" in out
+    assert "success rate" in out
+    assert (tmp_path / "demo" / "attack" / "summary.json").exists()
+    assert len(list((tmp_path / "demo" / "attack" / "gallery").glob("*.png"))) == 12
