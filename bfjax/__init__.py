@@ -5,7 +5,10 @@ for one image; `jax.vmap` makes batches. See `bfjax.types` for the contracts, `b
 the attacks by name, `run` and `run_batch` to run them.
 """
 
-from bfjax import attack, attacks, field
+import importlib
+from types import ModuleType
+
+from bfjax import attack, attacks, field, metrics
 from bfjax.attack import finish, init, run, run_batch, step
 from bfjax.field import bias_field, pixelwise, polynomial_tps
 from bfjax.types import (
@@ -23,6 +26,14 @@ from bfjax.types import (
 
 __version__ = "0.1.0"
 
+
+def __getattr__(name: str) -> ModuleType:
+    """Imports `bfjax.data` and `bfjax.models` when first used: they bring the world with them."""
+    if name in ("data", "models"):
+        return importlib.import_module(f"bfjax.{name}")
+    raise AttributeError(f"module 'bfjax' has no attribute {name!r}")
+
+
 __all__ = [
     "Attack",
     "AttackInfo",
@@ -37,9 +48,12 @@ __all__ = [
     "attack",
     "attacks",
     "bias_field",
+    "data",
     "field",
     "finish",
     "init",
+    "metrics",
+    "models",
     "pixelwise",
     "polynomial_tps",
     "run",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, cast
 
 import grain
 import jax
@@ -14,17 +14,6 @@ from jaxtyping import Array, Float, Float32, Int
 
 from bfjax import data
 from bfjax.types import Predict, as_pytree
-
-
-class Source(Protocol):
-    """What is asked of a data set: records by index, and three columns without decoding."""
-
-    class_names: Sequence[str]
-    labels: Any
-    groups: Any
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +42,7 @@ class Metrics:
     confusion: tuple[tuple[int, ...], ...]
 
 
-def evaluate_classifier(predict: Predict, source: Source, *, batch_size: int = 32) -> Metrics:
+def evaluate_classifier(predict: Predict, source: data.Source, *, batch_size: int = 32) -> Metrics:
     """Runs a classifier over a data set, once.
 
     The last, smaller batch is padded: nothing is compiled for it.
@@ -200,7 +189,7 @@ def split_patients(
 
 
 def batches(
-    source: Source, batch_size: int, *, shuffle: int | None = None
+    source: data.Source, batch_size: int, *, shuffle: int | None = None
 ) -> Iterator[tuple[Float32[np.ndarray, "n h w c"], Int[np.ndarray, " n"]]]:
     """One pass over a data set with Grain, decoding in threads.
 
@@ -213,7 +202,7 @@ def batches(
     Yields:
       Images as float32 in [0, 1], (n, h, w, c), and labels (n,).
     """
-    dataset = grain.MapDataset.source(source)
+    dataset = grain.MapDataset.source(cast(Any, source))
     if shuffle is not None:
         dataset = dataset.shuffle(seed=shuffle)
     dataset = dataset.map(lambda r: (data.to_float(r["image"]), np.int32(r["label"])))

@@ -134,11 +134,15 @@ class TrainConfig:
     """Weigh classes by the inverse of their frequency."""
     flip: bool = True
     """Mirror half of the images left to right."""
-    shift: float = 0.05
+    shift: float = 0.08
     """Largest shift, as a share of the side."""
-    brightness: float = 0.1
+    rotation: float = 10.0
+    """Largest rotation, in degrees."""
+    scale: float = 0.15
+    """Largest relative change of height and of width, each drawn alone."""
+    brightness: float = 0.15
     """Largest change of brightness, in units of [0, 1]."""
-    contrast: float = 0.1
+    contrast: float = 0.3
     """Largest relative change of contrast."""
     validation: float = 0.1
     """Share of the training images held out, by patient."""

@@ -1,0 +1,27 @@
+"""Classifiers in Flax NNX: built by name, imported, saved, and loaded as a `Predict`."""
+
+from bfjax.models.checkpoint import (
+    Checkpoint,
+    as_predict,
+    freeze,
+    load,
+    load_config,
+    load_model,
+    save,
+)
+from bfjax.models.pretrained import load_pretrained
+from bfjax.models.registry import ARCHITECTURES, build, check_weights
+
+__all__ = [
+    "ARCHITECTURES",
+    "Checkpoint",
+    "as_predict",
+    "build",
+    "check_weights",
+    "freeze",
+    "load",
+    "load_config",
+    "load_model",
+    "load_pretrained",
+    "save",
+]

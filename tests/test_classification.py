@@ -1,0 +1,136 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bfjax import classification, data
+from bfjax.classification import auc, evaluate_classifier, measure, split_patients
+
+
+class Squares(data.Source):
+    """Small images, bright where the label is 1, two of each patient."""
+
+    class_names = ("dark", "bright")
+
+    def __init__(self, count=11, size=4):
+        self.count, self.size = count, size
+
+    labels = property(lambda self: np.arange(self.count) // 2 % 2)
+    groups = property(lambda self: [f"p{i // 2}" for i in range(self.count)])
+    names = property(lambda self: [f"{i}.png" for i in range(self.count)])
+
+    def __len__(self):
+        return self.count
+
+    def _record(self, index):
+        label = int(self.labels[index])
+        shade = 60 + 120 * label + index
+        image = np.full((self.size, self.size, 1), shade, np.uint8)
+        return {"image": image, "label": label, "name": self.names[index], "cause": "", "group": ""}
+
+
+def predict(image):
+    brightness = image.mean()
+    return jnp.stack([0.5 - brightness, brightness - 0.5])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 32])
+def test_the_last_batch_counts_no_image_twice(batch_size):
+    metrics = evaluate_classifier(predict, Squares(), batch_size=batch_size)
+    assert metrics.count == 11
+    assert metrics.accuracy == 1
+    assert metrics.confusion == ((6, 0), (0, 5))
+    assert (metrics.auc, metrics.sensitivity, metrics.specificity) == (1, 1, 1)
+
+
+def test_the_last_batch_compiles_nothing():
+    traces = 0
+
+    def counted(image):
+        nonlocal traces
+        traces += 1
+        return predict(image)
+
+    evaluate_classifier(counted, Squares(), batch_size=4)
+    assert traces == 1
+
+
+def test_metrics_of_two_classes():
+    logits = np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 3.0], [0.5, 0.0]])
+    metrics = measure(logits, np.array([0, 0, 0, 1, 1]))
+    assert metrics.confusion == ((2, 1), (1, 1))
+    assert metrics.accuracy == pytest.approx(3 / 5)
+    assert metrics.sensitivity == pytest.approx(1 / 2)
+    assert metrics.specificity == pytest.approx(2 / 3)
+    assert metrics.balanced_accuracy == pytest.approx(7 / 12)
+    assert metrics.auc == pytest.approx(5 / 6)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert metrics.loss == pytest.approx(-np.log(p[range(5), [0, 0, 0, 1, 1]]).mean(), rel=1e-5)
+
+
+def test_metrics_of_three_classes():
+    logits = np.eye(3)[[0, 1, 2, 1]] * 40
+    metrics = measure(logits, np.array([0, 1, 2, 2]))
+    assert metrics.accuracy == 0.75
+    assert metrics.sensitivity is None
+    assert metrics.auc == pytest.approx((1 + 5 / 6 + 3 / 4) / 3)
+    assert metrics.balanced_accuracy == pytest.approx(5 / 6)
+
+
+def test_auc_is_the_share_of_pairs_in_order():
+    generator = np.random.default_rng(0)
+    scores, positive = generator.integers(0, 9, 60).astype(float), generator.random(60) < 0.4
+    pairs = [(a > b) + (a == b) / 2 for a in scores[positive] for b in scores[~positive]]
+    assert auc(scores, positive) == pytest.approx(np.mean(pairs))
+    assert np.isnan(auc(scores, np.ones(60, bool)))
+
+
+def test_labels_beyond_the_logits_are_refused():
+    with pytest.raises(ValueError, match="labels 0 to 2, but there are 2 logits"):
+        measure(np.zeros((3, 2)), np.array([0, 1, 2]))
+
+
+def test_no_image_is_an_error():
+    with pytest.raises(ValueError, match="no image"):
+        evaluate_classifier(predict, Squares(0))
+
+
+def test_patients_stay_on_one_side():
+    generator = np.random.default_rng(1)
+    patient = generator.integers(0, 120, 600)
+    labels = (patient % 4 > 0).astype(int)  # three quarters positive
+    groups = [f"person{p}" for p in patient]
+    train, held = split_patients(labels, groups, fraction=0.1, seed=0)
+    assert sorted([*train, *held]) == list(range(600))
+    assert not {groups[i] for i in train} & {groups[i] for i in held}
+    for label in (0, 1):
+        share = (labels[held] == label).sum() / (labels == label).sum()
+        assert 0.1 <= share <= 0.15
+    again = split_patients(labels, groups, fraction=0.1, seed=0)[1]
+    other = split_patients(labels, groups, fraction=0.1, seed=1)[1]
+    np.testing.assert_array_equal(held, again)
+    assert set(held) != set(other)
+
+
+def test_a_split_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="class 1 has 1 patients"):
+        split_patients(np.array([0, 0, 1, 1]), ["a", "b", "c", "c"], fraction=0.5, seed=0)
+    with pytest.raises(ValueError, match=r"\(0, 1\), got 1\.5"):
+        split_patients(np.array([0, 0]), ["a", "b"], fraction=1.5, seed=0)
+
+
+def test_batches_follow_from_their_seed_and_leave_nothing_out():
+    source = Squares(11)
+    ordered = np.concatenate(
+        [images[:, 0, 0, 0] for images, _ in classification.batches(source, 4)]
+    )
+    expected = [(60 + 120 * (i // 2 % 2) + i) / 255 for i in range(11)]
+    np.testing.assert_allclose(ordered, expected, rtol=1e-6)
+
+    def shuffled(seed):
+        found = classification.batches(source, 4, shuffle=seed)
+        return np.concatenate([images[:, 0, 0, 0] for images, _ in found])
+
+    np.testing.assert_array_equal(shuffled(1), shuffled(1))
+    assert len(shuffled(1)) == 8  # whole batches only
+    assert len(set(shuffled(1))) == 8
+    assert not np.array_equal(shuffled(1), shuffled(2))
