@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import math
-import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-from rich.console import Console
-from rich.table import Table
 
-from bfjax import attacks, data, gallery, models, progress, records
+from bfjax import attacks, data, gallery, models, progress, records, summary
 from bfjax.attack.batch import run_batch
 from bfjax.config import AttackConfig, BiasFieldConfig
-from bfjax.metrics import success_rate
 from bfjax.types import Attack, Predict
 
 
@@ -36,27 +29,7 @@ class Target:
 
 def main(config: AttackConfig) -> None:
     """The command `bfjax attack`: runs, then prints the success rates as a table."""
-    print_summary(attack_dataset(config), config.out)
-
-
-def print_summary(summary: dict[str, Any], out: Path) -> None:
-    """Prints the success rates of a summary, k / N and percent, for each model and direction.
-
-    Args:
-      summary: from `attack_dataset`.
-      out: where the details lie.
-    """
-    table = Table(title=f"success of the attack on {summary['images']} images")
-    for heading in ("judged by", "direction", "fooled", "correct when clean", "success rate"):
-        table.add_column(heading, justify="left" if heading[0] in "jd" else "right")
-    for name, judged in summary["targets"].items():
-        for direction, rate in [("all", judged), *judged["directions"].items()]:
-            percent = "-" if rate["rate"] is None else f"{100 * rate['rate']:.1f} %"
-            table.add_row(name, direction, str(rate["fooled"]), str(rate["correct"]), percent)
-            name = ""
-    console = Console()
-    console.print(table)
-    console.print(f"details in {out}: summary.json, records.csv, gallery/", highlight=False)
+    summary.show(attack_dataset(config), config.out)
 
 
 def attack_dataset(config: AttackConfig) -> dict[str, Any]:
@@ -97,16 +70,18 @@ def attack_dataset(config: AttackConfig) -> dict[str, Any]:
     seconds = time.perf_counter() - started
 
     table = records.read_shards(config.out / "shards")
-    records.write_csv(config.out / "records.csv", table)
-    summary = _summary(settings, targets, source.class_names, table)
-    summary["run"] = _environment() | {
+    results = records.without_params(table)
+    records.write_csv(config.out / "records.csv", results)
+    whole = summary.summarize(results, source.class_names, [t.name for t in targets])
+    whole = {"settings": settings} | whole
+    whole["run"] = summary.environment() | {
         "images_in_this_run": sum(min(config.batch_size, count - i) for i in todo),
         "seconds_of_this_run": round(seconds, 2),
     }
-    records.write_json(config.out / "summary.json", summary)
+    records.write_json(config.out / "summary.json", whole)
     if config.gallery:
         _draw_gallery(config, attack, source, table)
-    return summary
+    return whole
 
 
 def attack_of(config: BiasFieldConfig, image_shape: tuple[int, ...]) -> Attack:
@@ -126,7 +101,7 @@ def attack_of(config: BiasFieldConfig, image_shape: tuple[int, ...]) -> Attack:
 def rebuild(
     attack: Attack, source: data.Source, table: pa.Table, row: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """One attacked image again, from the parameters that its run stored.
+    """One attacked image again, bit for bit, from the parameters that its run stored.
 
     Args:
       attack: the attack of the run.
@@ -140,9 +115,8 @@ def rebuild(
     image = jnp.asarray(data.to_float(source[row]["image"]))
     like = jax.eval_shape(lambda x: attack.perturbation.init(x, jax.random.key(0)), image)
     params = records.read_params(table, row, like)
-    log_field = attack.perturbation.log_field
-    assert log_field is not None  # a bias field has one
-    return image, log_field(params), attack.perturbation.apply(params, image)
+    log_field, adversarial = _perturb(attack, params, image)
+    return image, log_field, adversarial
 
 
 def _targets(config: AttackConfig) -> list[Target]:
@@ -218,7 +192,9 @@ def _attack_batch(config, attack: Attack, targets, source, indices: range, on_st
         keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(_pad(np.array(indices), config))
     clean, classes = _pad(images, config), _pad(labels, config)
     result = run_batch(attack, targets[0].predict, clean, classes, key=keys, on_step=on_step)
-    fields = _log_fields(attack, result.params)
+    params = jax.tree.map(lambda leaf: leaf[: len(batch)], result.params)
+    made = [_perturb(attack, _row(params, i), jnp.asarray(images[i])) for i in range(len(batch))]
+    fields, adversarial = (np.stack(arrays) for arrays in zip(*made, strict=True))
 
     columns: dict[str, Any] = {
         "file": [record["name"] for record in batch],
@@ -226,22 +202,27 @@ def _attack_batch(config, attack: Attack, targets, source, indices: range, on_st
     }
     for target in targets:
         prefix = "" if target is targets[0] else f"{target.name}:"
-        for kind, pictures in (("clean", clean), ("adversarial", result.adversarial)):
-            logits = np.asarray(_logits(target.predict, pictures), np.float64)[: len(batch)]
+        for kind, pictures in (("clean", images), ("adversarial", adversarial)):
+            logits = _logits(target.predict, _pad(pictures, config))
+            logits = np.asarray(logits, np.float64)[: len(batch)]
             if not np.isfinite(logits).all():
                 raise ValueError(f"{target.name} gives NaN or infinite logits; its weights are bad")
             scores = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
             predicted = logits.argmax(1)
             columns[f"{prefix}{kind}_prediction"] = [source.class_names[i] for i in predicted]
             columns[f"{prefix}{kind}_score"] = scores[np.arange(len(batch)), labels]
-    change = np.abs(np.asarray(result.adversarial, np.float64) - clean)[: len(batch)]
+    change = np.abs(np.asarray(adversarial, np.float64) - images)
     columns |= {
         "max_change": change.max((1, 2, 3)),
         "mean_change": change.mean((1, 2, 3)),
-        "max_log_field": np.abs(np.asarray(fields)).max((1, 2))[: len(batch)],
+        "max_log_field": np.abs(fields).max((1, 2)),
         "objective": np.asarray(result.trace.objective)[: len(batch), -1],
     }
-    return columns, jax.tree.map(lambda leaf: leaf[: len(batch)], result.params)
+    return columns, params
+
+
+def _row(batched, i: int):
+    return jax.tree.map(lambda leaf: leaf[i], batched)
 
 
 def _pad(values: np.ndarray, config: AttackConfig) -> np.ndarray:
@@ -256,64 +237,20 @@ def _logits(predict, images):
 
 
 @jax.jit
-def _log_fields(attack, params):
-    return jax.vmap(attack.perturbation.log_field)(params)
+def _perturb(attack, params, image):
+    """(B̂, X_a) of one image: the one program that makes the image judged and the image rebuilt.
 
-
-def _summary(settings, targets, class_names, table: pa.Table) -> dict[str, Any]:
-    columns = {name: np.array(table[name].to_pylist()) for name in table.column_names[:]}
-    labels = np.searchsorted(class_names, columns["label"])
-    judged = {}
-    for target in targets:
-        prefix = "" if target is targets[0] else f"{target.name}:"
-        clean, adversarial = (
-            np.searchsorted(class_names, columns[f"{prefix}{kind}_prediction"])
-            for kind in ("clean", "adversarial")
-        )
-        judged[target.name] = _as_json(success_rate(labels, clean, adversarial)) | {
-            "directions": {
-                f"{name}→{_others(class_names, i)}": _as_json(
-                    success_rate(labels[labels == i], clean[labels == i], adversarial[labels == i])
-                )
-                for i, name in enumerate(class_names)
-            }
-        }
-    return {
-        "settings": settings,
-        "images": len(labels),
-        "targets": judged,
-        "mean_max_change": float(columns["max_change"].mean()),
-        "mean_change": float(columns["mean_change"].mean()),
-        "median_max_log_field": float(np.median(columns["max_log_field"])),
-    }
-
-
-def _others(class_names, index: int) -> str:
-    others = [name for i, name in enumerate(class_names) if i != index]
-    return others[0] if len(others) == 1 else "other"
-
-
-def _as_json(rate) -> dict[str, Any]:
-    return rate._asdict() | {"rate": None if math.isnan(rate.rate) else rate.rate}
-
-
-def _environment() -> dict[str, Any]:
-    device = jax.devices()[0]
-    packages = ("bfjax", "jax", "jaxlib", "flax", "optax", "numpy")
-    return {
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "device": f"{jax.device_count()} x {device.platform} ({device.device_kind})",
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-    }
+    In a batch, or fused with the classifier, XLA may round differently.
+    """
+    return attack.perturbation.log_field(params), attack.perturbation.apply(params, image)
 
 
 def _draw_gallery(config: AttackConfig, attack: Attack, source, table: pa.Table) -> None:
     """Fooled cases of every class first, then some that resisted; rebuilt from their parameters."""
-    rows = table.select([n for n in table.column_names if not n.startswith(records.PARAMS)])
-    cases = gallery.choose(rows.to_pylist(), config.gallery)
+    rows = records.without_params(table).to_pylist()
+    cases = gallery.choose(rows, config.gallery)
     with progress.bar() as bar:
         for row in bar.track(cases, description="drawing"):
             image, log_field, adversarial = rebuild(attack, source, table, row)
-            case = gallery.Case(rows.slice(row, 1).to_pylist()[0], image, log_field, adversarial)
+            case = gallery.Case(rows[row], image, log_field, adversarial)
             gallery.draw(config.out / "gallery", row, case)

@@ -131,16 +131,27 @@ def read_shards(folder: Path) -> pa.Table:
     return pa.concat_tables(tables)
 
 
+def without_params(table: pa.Table) -> pa.Table:
+    """The records alone: what was measured, without the parameters of the attacks.
+
+    Args:
+      table: from `read_shards`.
+
+    Returns:
+      The other columns.
+    """
+    return table.select([name for name in table.column_names if not name.startswith(PARAMS)])
+
+
 def write_csv(path: Path, table: pa.Table) -> None:
-    """Writes the records, without the parameters, as CSV with one row an image.
+    """Writes records as CSV with one row an image.
 
     Args:
       path: the file.
-      table: the shards' table.
+      table: `without_params`.
     """
-    kept = [name for name in table.column_names if not name.startswith(PARAMS)]
     with replacing(path) as temporary:
-        pa.csv.write_csv(table.select(kept), temporary)
+        pa.csv.write_csv(table, temporary)
 
 
 def same_settings(path: Path, settings: dict[str, Any]) -> None:

@@ -131,17 +131,25 @@ def test_stored_parameters_rebuild_every_image(finished):
         assert float(score) == pytest.approx(float(rows[i]["adversarial_score"]), abs=1e-4)
 
 
-def test_rebuilding_is_exact(model):
-    """Bit for bit, from the parameters as they are stored."""
+def test_rebuilding_is_exact(model, tmp_path, monkeypatch):
+    """Bit for bit the images that were judged, from the parameters as they are stored."""
+    judged = []
+    logits = evaluate._logits
+
+    def listen(predict, images):
+        judged.append(np.asarray(images))
+        return logits(predict, images)
+
+    monkeypatch.setattr(evaluate, "_logits", listen)
+    options = config(model, tmp_path, gallery=0)
+    evaluate.attack_dataset(options)
+    adversarial = np.concatenate(judged[1::2])
     source = data.load("phantom", "test", image_size=SIZE)
-    attack = evaluate.attack_of(config(model, model), (SIZE, SIZE, 1))
-    images = np.stack([data.to_float(source[i]["image"]) for i in range(BATCH)])
-    result = bfjax.run_batch(attack, models.load(model), images, source.labels[:BATCH])
-    records.write_shard(model / "exact.parquet", {"file": ["x"] * BATCH}, result.params)
-    table = records.read_shards(model)
-    for i in range(BATCH):
-        _, _, adversarial = evaluate.rebuild(attack, source, table, i)
-        np.testing.assert_array_equal(adversarial, result.adversarial[i])
+    attack = evaluate.attack_of(options, (SIZE, SIZE, 1))
+    table = records.read_shards(tmp_path / "shards")
+    for i in range(COUNT):
+        _, _, again = evaluate.rebuild(attack, source, table, i)
+        np.testing.assert_array_equal(again, adversarial[i])
 
 
 def test_gallery_has_pictures_with_harmless_names(finished):

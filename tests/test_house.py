@@ -28,6 +28,7 @@ LAYERS = {
     "models": {"types", "home", "records"},
     "data": {"types", "home"},
     "gallery": {"records"},
+    "summary": {"metrics"},
 }
 ABOVE_THE_LINE = ("types", "field", "attack", "attacks", "metrics")
 CORE = {"__future__", "bfjax", "jax", "jaxtyping", "numpy", "optax"}

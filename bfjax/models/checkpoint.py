@@ -21,7 +21,7 @@ import safetensors.numpy
 from flax import nnx
 from jax.tree_util import Partial
 
-from bfjax.models.layers import ConvNorm
+from bfjax.models.layers import ConvNorm, Preactivation
 from bfjax.models.registry import abstract, check_weights, name_of, weights_of, with_weights
 from bfjax.types import Image, Logits
 
@@ -183,15 +183,17 @@ def load_config(path: str | Path) -> Checkpoint:
 def freeze(model: nnx.Module) -> nnx.Module:
     """A copy for inference: each batch norm folded into the convolution before it.
 
+    One that has none before it (DenseNet's pre-activations) becomes a scale and a shift.
+
     Args:
-      model: any module made of `ConvNorm`s.
+      model: any module made of `ConvNorm`s and `Preactivation`s.
 
     Returns:
       A new module, equal to rounding, that refuses to train.
     """
     frozen = nnx.clone(model)
     for _, module in nnx.iter_modules(frozen):
-        if isinstance(module, ConvNorm):
+        if isinstance(module, ConvNorm | Preactivation):
             module.fold()
     return frozen
 

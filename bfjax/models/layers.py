@@ -116,6 +116,11 @@ class BatchNorm(nnx.Module):
         return y
 
 
+def _refuse_training(training: bool) -> None:
+    if training:
+        raise ValueError("this classifier is frozen (batch norms folded): it cannot be trained")
+
+
 class Bias(nnx.Module):
     """``x + β``: what remains of a batch normalisation folded into the kernel before it."""
 
@@ -124,8 +129,7 @@ class Bias(nnx.Module):
 
     def __call__(self, x: Activation, *, training: bool = False) -> Activation:
         """Adds the bias; a folded layer cannot be trained."""
-        if training:
-            raise ValueError("this classifier is frozen (batch norms folded): it cannot be trained")
+        _refuse_training(training)
         return x + per_channel(self.bias[...], x)
 
 
@@ -164,6 +168,54 @@ class ConvNorm(nnx.Module):
             gain, shift = self.norm.affine()
             self.kernel[...] = self.kernel[...] * per_channel(gain, self.kernel[...])
             self.norm = Bias(shift)
+
+
+class Conv(nnx.Module):
+    """A convolution alone, its output of the size of its input.
+
+    Attributes:
+      kernel: (kh, kw, c_in, c_out).
+    """
+
+    def __init__(self, *shape: int):
+        self.kernel = nnx.Param(jnp.zeros(shape))
+
+    def __call__(self, x: Activation) -> Convolved:
+        """Convolves, in the type of `x`."""
+        return conv2d(x, self.kernel[...].astype(x.dtype))
+
+
+class Affine(nnx.Module):
+    """``γ x + β``: what remains of a batch normalisation that has no kernel before it."""
+
+    def __init__(self, gain: Float[Array, " c"], shift: Float[Array, " c"]):
+        self.gain = nnx.Param(gain)
+        self.shift = nnx.Param(shift)
+
+    def __call__(self, x: Activation, *, training: bool = False) -> Activation:
+        """Scales and shifts; a folded layer cannot be trained."""
+        _refuse_training(training)
+        return x * per_channel(self.gain[...], x) + per_channel(self.shift[...], x)
+
+
+class Preactivation(nnx.Module):
+    """A batch normalisation and a relu, before a convolution.
+
+    Attributes:
+      norm: a `BatchNorm`, or an `Affine` once folded.
+    """
+
+    def __init__(self, features: int, *, epsilon: float, momentum: float):
+        self.norm: BatchNorm | Affine = BatchNorm(features, epsilon=epsilon, momentum=momentum)
+
+    def __call__(self, x: Activation, *, training: bool = False) -> Activation:
+        """Normalises and cuts, in the type of `x`."""
+        return jax.nn.relu(self.norm(x, training=training))
+
+    def fold(self) -> None:
+        """Turns the batch normalisation into one scale and one shift."""
+        if isinstance(self.norm, BatchNorm):
+            self.norm = Affine(*self.norm.affine())
 
 
 class Dense(nnx.Module):

@@ -19,7 +19,8 @@ from safetensors.numpy import load_file
 from bfjax.models import hub
 from bfjax.models.mobilenet import MobileNetV1
 from bfjax.models.registry import check_weights, name_of, weights_of, with_weights
-from bfjax.models.sources import TABLES, Entry, drop_last, grey
+from bfjax.models.sources import Entry, drop_last, grey
+from bfjax.models.tables import TABLES
 
 
 def load_pretrained(model: nnx.Module, path: str | Path, *, head: bool = True) -> nnx.Module:

@@ -13,12 +13,16 @@ from flax import nnx
 from jaxtyping import Array
 
 from bfjax.models.convnet import ConvNet, ConvNetConfig
+from bfjax.models.densenet import DenseNet121, DenseNet121Config
 from bfjax.models.mobilenet import MobileNetV1, MobileNetV1Config
+from bfjax.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
 from bfjax.models.resnet import ResNet50, ResNet50Config
 
 ARCHITECTURES: dict[str, tuple[type, Callable[..., nnx.Module]]] = {
     "convnet": (ConvNetConfig, ConvNet),
+    "densenet121": (DenseNet121Config, DenseNet121),
     "mobilenet_v1": (MobileNetV1Config, MobileNetV1),
+    "mobilenet_v2": (MobileNetV2Config, MobileNetV2),
     "resnet50": (ResNet50Config, ResNet50),
 }
 """Name: (frozen config dataclass, module class taking the config and `rngs`)."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bfjax.models.convolution import per_channel
-from bfjax.models.layers import ConvNorm, check_image
+from bfjax.models.layers import ConvNorm, Preactivation, check_image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +69,10 @@ class Settings:
             epsilon=self.bn_epsilon,
             momentum=self.bn_momentum,
         )
+
+    def preactivation(self, features: int) -> Preactivation:
+        """A batch normalisation and a relu, before a convolution."""
+        return Preactivation(features, epsilon=self.bn_epsilon, momentum=self.bn_momentum)
 
     def normalize(self, x: Float[Array, "*batch h w c"]) -> Float[Array, "*batch h w planes"]:
         """Images as the stem takes them.

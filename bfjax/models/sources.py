@@ -1,7 +1,8 @@
-"""The names under which PyTorch's and Keras' ImageNet weights are published.
+"""How the layers of PyTorch and Keras become ours.
 
-A network's table has one row a layer: our module, their layer and its kind. What a layer's arrays
-are called, and how they become ours, is said once for each library below.
+A network's table (`bfjax.models.tables`) has one row a layer: our module, their layer and its
+kind. What the arrays of a kind are called, and how they become ours, is said here, once for each
+library.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from bfjax.models.resnet import ResNet50
 
 Rule = Callable[[np.ndarray], np.ndarray]
 Arrays = dict[str, np.ndarray]
@@ -26,6 +25,9 @@ class Entry(NamedTuple):
     rule: Rule = lambda array: array
 
 
+Names = str | tuple[str, ...]
+
+
 class Row(NamedTuple):
     """One layer: our module, their layer (or the names it has had), and its kind.
 
@@ -33,11 +35,11 @@ class Row(NamedTuple):
     """
 
     ours: str
-    theirs: str | tuple[str, ...]
+    theirs: Names
     kind: str
 
 
-def conv_norm(ours: str, conv: str, norm: str, kind: str = "conv") -> Iterator[Row]:
+def conv_norm(ours: str, conv: Names, norm: Names, kind: str = "conv") -> Iterator[Row]:
     """The rows of one of our `ConvNorm`s."""
     yield Row(ours, conv, kind)
     yield Row(f"{ours}/norm", norm, "norm")
@@ -109,7 +111,7 @@ _KERAS_CLASSES = {
 }
 
 
-def _torch(model: Any, rows: Iterable[Row], arrays: Arrays) -> Iterator[Entry]:
+def torch_entries(model: Any, rows: Iterable[Row], arrays: Arrays) -> Iterator[Entry]:
     """The entries of a PyTorch state dict."""
     for row in rows:
         layer = _present(row.theirs, arrays, ".")
@@ -118,7 +120,7 @@ def _torch(model: Any, rows: Iterable[Row], arrays: Arrays) -> Iterator[Entry]:
             yield Entry(f"{row.ours}/{name}", f"{layer}.{theirs}", rule)
 
 
-def _keras(
+def keras_entries(
     model: Any, rows: Iterable[Row], arrays: Arrays, *, numbered: bool, bgr: bool = False
 ) -> Iterator[Entry]:
     """The entries of a Keras file: by the layers' names, or by class and order of appearance.
@@ -150,7 +152,7 @@ def _keras(
             yield Entry(f"{row.ours}/{name}", key, rule)
 
 
-def _present(names: str | tuple[str, ...], arrays: Arrays, separator: str) -> str:
+def _present(names: Names, arrays: Arrays, separator: str) -> str:
     """The name of a layer that the file has, the first one if it has none."""
     names = (names,) if isinstance(names, str) else names
     layers = (n for n in names if any(array.startswith(n + separator) for array in arrays))
@@ -168,49 +170,3 @@ def _flip(kernel: np.ndarray) -> np.ndarray:
 
 def _less(bias: np.ndarray) -> Rule:
     return lambda mean: mean - bias if mean.shape == bias.shape else mean
-
-
-def _resnet50_torch(model: ResNet50, _: Arrays) -> Iterator[Row]:
-    """The names of torchvision and timm."""
-    yield from conv_norm("stem", "conv1", "bn1")
-    for s, stage in enumerate(model.stages):
-        for b, block in enumerate(stage):
-            ours, theirs = f"stages/{s}/{b}", f"layer{s + 1}.{b}"
-            for i, name in enumerate(("reduce", "convolve", "expand"), start=1):
-                yield from conv_norm(f"{ours}/{name}", f"{theirs}.conv{i}", f"{theirs}.bn{i}")
-            if block.shortcut is not None:
-                down = f"{theirs}.downsample"
-                yield from conv_norm(f"{ours}/shortcut", f"{down}.0", f"{down}.1")
-    yield Row("head", "fc", "dense")
-
-
-def _resnet50_keras(model: ResNet50, _: Arrays) -> Iterator[Row]:
-    """In Keras' order, by depth: a block's shortcut is as deep as its last convolution."""
-    yield from conv_norm("stem", "conv1_conv", "conv1_bn")
-    for s, stage in enumerate(model.stages):
-        for b, block in enumerate(stage):
-            ours, theirs = f"stages/{s}/{b}", f"conv{s + 2}_block{b + 1}"
-            for i, name in enumerate(("reduce", "convolve", "shortcut", "expand"), start=1):
-                i = {"shortcut": 0, "expand": 3}.get(name, i)
-                if name != "shortcut" or block.shortcut is not None:
-                    layer = f"{theirs}_{i}"
-                    yield from conv_norm(f"{ours}/{name}", f"{layer}_conv", f"{layer}_bn")
-    yield Row("head", ("predictions", "probs"), "dense")
-
-
-Table = Callable[[Any, Arrays], Iterator[Entry]]
-
-
-def _tables(torch: Callable, keras: Callable, *, bgr: bool = False) -> dict[str, Table]:
-    """A network's tables by the layout of the file."""
-    return {
-        "torch": lambda m, a: _torch(m, torch(m, a), a),
-        "keras_named": lambda m, a: _keras(m, keras(m, a), a, numbered=False, bgr=bgr),
-        "keras_numbered": lambda m, a: _keras(m, keras(m, a), a, numbered=True, bgr=bgr),
-    }
-
-
-TABLES: dict[str, dict[str, Table]] = {
-    "resnet50": _tables(_resnet50_torch, _resnet50_keras, bgr=True),
-}
-"""Architecture, layout of the file: the table, from the model and the file's arrays."""

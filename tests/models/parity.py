@@ -1,0 +1,98 @@
+"""Networks of other libraries with random weights and running averages, as oracles of ours."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bfjax import models
+
+
+def redraw(name, shape, generator, *, fan_in):
+    """One array: a kernel by He's rule, a scale or variance about 1, anything else about 0."""
+    last = name.replace("/", ".").split(".")[-1]
+    if len(shape) > 1:
+        return generator.normal(0, np.sqrt(2 / fan_in), shape).astype(np.float32)
+    if last in ("gamma", "moving_variance", "running_var", "weight"):
+        return generator.uniform(0.5, 1.5, shape).astype(np.float32)
+    return generator.normal(0, 0.3, shape).astype(np.float32)
+
+
+def randomize_keras(network, seed=0):
+    """A Keras network with every weight drawn anew, running averages too."""
+    generator = np.random.default_rng(seed)
+
+    def fan_in(w):
+        return np.prod(w.shape[:2] if "depthwise" in w.path else w.shape[:-1])
+
+    weights = network.weights
+    network.set_weights([redraw(w.path, w.shape, generator, fan_in=fan_in(w)) for w in weights])
+    return network
+
+
+def randomize_torch(network, seed=0):
+    """A PyTorch network with every weight drawn anew, running averages too."""
+    import torch
+
+    generator = np.random.default_rng(seed)
+
+    def new(name, tensor):
+        if name.endswith("num_batches_tracked"):
+            return tensor
+        array = redraw(name, tensor.shape, generator, fan_in=np.prod(tensor.shape[1:]))
+        return torch.from_numpy(array)
+
+    network.load_state_dict({name: new(name, t) for name, t in network.state_dict().items()})
+    return network.eval()
+
+
+def torch_logits(network, images, settings):
+    """The logits of images in [0, 1], normalised outside, as PyTorch's users do it."""
+    import torch
+
+    x = (images - np.float32(settings.mean)) / np.float32(settings.std)
+    with torch.no_grad():
+        return network(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+
+
+def keras_logits(network, images):
+    """The logits of images as the network takes them."""
+    with jax.numpy_rank_promotion("allow"):
+        return np.asarray(jax.jit(lambda x: network(x, training=False))(images))
+
+
+def write_torch(network, path):
+    """A state dict as a file that needs no pickle."""
+    if path.suffix == ".npz":
+        np.savez(path, **{name: t.numpy() for name, t in network.state_dict().items()})
+    else:
+        from safetensors.torch import save_file
+
+        save_file(network.state_dict(), path)
+    return path
+
+
+def write_keras(network, path):
+    """``.weights.h5``, whose layers are numbered, or ``.h5``, whose layers are named."""
+    network.save_weights(path) if ".weights" in path.name else network.save(path)
+    return path
+
+
+def draw_images(*shape, seed=1):
+    return np.random.default_rng(seed).uniform(size=shape).astype(np.float32)
+
+
+@jax.jit
+def _answer(predict, images):
+    return jax.vmap(predict)(images)
+
+
+def logits(model, images):
+    """The logits of a batch, compiled once for an architecture and a shape."""
+    return np.asarray(_answer(models.as_predict(model), jnp.asarray(images)))
+
+
+def difference(found, expected):
+    """The largest difference of logits, as a share of the largest |logit|."""
+    assert found.shape == expected.shape
+    assert np.isfinite(expected).all()
+    return np.abs(found - expected).max() / np.abs(expected).max()
