@@ -68,7 +68,7 @@ class AttackConfig(BiasFieldConfig):
     batch_size: int = 16
     """Images attacked at once."""
     num_images: int | None = None
-    """Only the first so many images."""
+    """Only so many images, drawn by --seed (phantoms: as many as wanted)."""
     seed: int = 0
     """Seed of whatever is random: a random start, the phantoms."""
     gallery: int = 12

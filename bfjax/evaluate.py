@@ -49,9 +49,7 @@ def attack_dataset(config: AttackConfig) -> dict[str, Any]:
         raise ValueError(f"--batch-size must be at least 1, got {config.batch_size}")
     targets = _targets(config)
     source = _load_source(config, targets)
-    count = len(source) if config.num_images is None else min(config.num_images, len(source))
-    if count < 1:
-        raise ValueError(f"no image to attack: --num-images {config.num_images}")
+    count = len(source)
     attack = attack_of(config, source[0]["image"].shape)
     settings = _settings(config, targets, source.class_names, count)
     records.same_settings(config.out / "settings.json", settings)
@@ -143,6 +141,7 @@ def _load_source(config: AttackConfig, targets: list[Target]) -> data.Source:
         config.split,
         image_size=trained.image_size,
         resize=trained.resize,
+        num_examples=config.num_images,
         seed=config.seed,
     )
     if tuple(source.class_names) != tuple(trained.class_names):

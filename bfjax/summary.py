@@ -27,8 +27,10 @@ def show(summary: dict[str, Any], out: Path) -> None:
       out: where the details lie.
     """
     table = Table(title=f"success of the attack on {summary['images']} images")
-    for heading in ("judged by", "direction", "fooled", "correct when clean", "success rate"):
-        table.add_column(heading, justify="left" if heading[0] in "jd" else "right")
+    for heading in ("model", "direction"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("fooled", "of correct", "success"):
+        table.add_column(heading, justify="right")
     for name, judged in summary["targets"].items():
         for direction, rate in [("all", judged), *judged["directions"].items()]:
             percent = "-" if rate["rate"] is None else f"{100 * rate['rate']:.1f} %"

@@ -107,6 +107,6 @@ def test_demo_trains_attacks_and_draws(capsys, tmp_path, monkeypatch):
     status, out, _ = run(capsys, "demo", "--out", str(tmp_path / "demo"))
     assert status == 0
     assert "classifier: accuracy" in out
-    assert "success rate" in out
+    assert "success" in out
     assert (tmp_path / "demo" / "attack" / "summary.json").exists()
     assert len(list((tmp_path / "demo" / "attack" / "gallery").glob("*.png"))) == 12

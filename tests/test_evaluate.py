@@ -240,7 +240,7 @@ def test_random_starts_do_not_depend_on_the_batches(model, tmp_path):
     [
         ({"class_names": ("COVID", "NORMAL")}, {}, "COVID, NORMAL"),
         ({}, {"batch_size": 0}, "--batch-size must be at least 1, got 0"),
-        ({}, {"num_images": 0}, "--num-images 0"),
+        ({}, {"num_images": 0}, "0"),
         ({}, {"degree": -1}, "degree=-1"),
         ({}, {"data": "no/such/folder"}, "no/such/folder"),
         ({"scale": float("nan")}, {}, "NaN"),
