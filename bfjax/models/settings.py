@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -26,7 +27,7 @@ class Settings:
       width: every layer's channels are multiplied by this.
       bn_epsilon: ε of the batch normalisations.
       bn_momentum: the share of the running averages that a training step keeps.
-      mean: one number, or those of red, green and blue; for images in [0, 1].
+      mean: one number, or those of red, green and blue, for images in [0, 1]; kept as a tuple.
       std: as many numbers.
 
     Raises:
@@ -38,11 +39,11 @@ class Settings:
     width: float = 1.0
     bn_epsilon: float = 1e-5
     bn_momentum: float = 0.9
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: Sequence[float] = (0.485, 0.456, 0.406)
+    std: Sequence[float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self):
-        for name in ("mean", "std"):  # a checkpoint's JSON has lists
+        for name in ("mean", "std"):  # a checkpoint's JSON has lists, which cannot be hashed
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         if self.num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {self.num_classes}")

@@ -82,13 +82,14 @@ def draw_images(*shape, seed=1):
 
 
 @jax.jit
-def _answer(predict, images):
+def answer(predict, images):
+    """A batch's logits; its cache tells what was compiled."""
     return jax.vmap(predict)(images)
 
 
 def logits(model, images):
     """The logits of a batch, compiled once for an architecture and a shape."""
-    return np.asarray(_answer(models.as_predict(model), jnp.asarray(images)))
+    return np.asarray(answer(models.as_predict(model), jnp.asarray(images)))
 
 
 def difference(found, expected):

@@ -1,10 +1,13 @@
 import functools
 
+import h5py
 import jax
+import numpy as np
 import pytest
 
 from bfjax import models
 from bfjax.models import densenet
+from bfjax.models.registry import weights_of
 from tests.models.parity import (
     difference,
     draw_images,
@@ -114,3 +117,19 @@ def test_equals_torch_through_the_real_files(tmp_path, name):
     expected = torch_logits(torch_densenet(), images, model.config)
     assert difference(logits(model, images), expected) <= 1e-4
     assert difference(logits(models.freeze(model), images), expected) <= 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_files_for_keras_2_have_slashes_in_their_layers_names(tmp_path):
+    new = write_keras(keras_densenet(), tmp_path / "named.h5")
+    with h5py.File(new) as source, h5py.File(tmp_path / "old.h5", "w") as target:
+        for layer, group in source["model_weights"].items():
+            old = {"conv1_conv": "conv1/conv", "conv1_bn": "conv1/bn", "predictions": "fc1000"}
+            old = old.get(layer, layer)
+            for weight in group.get(layer, {}):
+                target[f"{old}/{old}/{weight}:0"] = group[layer][weight][()]
+    model = models.build("densenet121", num_classes=CLASSES, channels=3, **densenet.KERAS)
+    expected = weights_of(models.load_pretrained(model, new))
+    for name, array in weights_of(models.load_pretrained(model, tmp_path / "old.h5")).items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
