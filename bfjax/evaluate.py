@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,9 @@ def attack_dataset(config: AttackConfig) -> dict[str, Any]:
 
     starts = range(0, count, config.batch_size)
     todo = [i for i in starts if not _shard(config, i).exists()]
+    finished = config.out / "summary.json"
+    if not todo and finished.exists():
+        return json.loads(finished.read_text(encoding="utf-8"))
     started = time.perf_counter()
     with progress.bar() as bar:
         task = bar.add_task("attacking", total=len(todo) * attack.num_steps)
@@ -76,9 +80,9 @@ def attack_dataset(config: AttackConfig) -> dict[str, Any]:
         "images_in_this_run": sum(min(config.batch_size, count - i) for i in todo),
         "seconds_of_this_run": round(seconds, 2),
     }
-    records.write_json(config.out / "summary.json", whole)
     if config.gallery:
         _draw_gallery(config, attack, source, table)
+    records.write_json(finished, whole)  # last: a folder that has it is finished
     return whole
 
 
