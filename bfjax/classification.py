@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+import functools
+from collections.abc import Callable, Sequence
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Array, Float, Int
 
-from bfjax import data
-from bfjax.types import Predict, as_pytree
+from bfjax import data, feed
+from bfjax.intervals import Interval, calibration_error, mean_auc, wilson
+from bfjax.types import Image, Predict, PRNGKey, as_pytree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,12 @@ class Metrics:
       sensitivity: the share of the last class that is found, of two; otherwise None.
       specificity: the share of the first class that is found, of two; otherwise None.
       balanced_accuracy: the mean over classes of the share that is found.
+      calibration_error: the expected one, see `bfjax.intervals.calibration_error`.
       loss: mean cross-entropy, in nats.
       confusion: rows are true classes, columns answers.
+      intervals: 95 % intervals of accuracy, AUC, sensitivity, specificity (where there are two
+        classes) and calibration error, by those names: Wilson's of shares, DeLong's of the AUC,
+        the bootstrap's of the calibration error.
     """
 
     count: int
@@ -38,11 +42,19 @@ class Metrics:
     sensitivity: float | None
     specificity: float | None
     balanced_accuracy: float
+    calibration_error: float
     loss: float
     confusion: tuple[tuple[int, ...], ...]
+    intervals: dict[str, Interval]
 
 
-def evaluate_classifier(predict: Predict, source: data.Source, *, batch_size: int = 32) -> Metrics:
+def evaluate_classifier(
+    predict: Predict,
+    source: data.Source,
+    *,
+    batch_size: int = 32,
+    transform: Callable[[PRNGKey, Image], Image] | None = None,
+) -> Metrics:
     """Runs a classifier over a data set, once.
 
     The last, smaller batch is padded: nothing is compiled for it.
@@ -51,6 +63,8 @@ def evaluate_classifier(predict: Predict, source: data.Source, *, batch_size: in
       predict: one image (h, w, c) to logits.
       source: records with ``image`` and ``label``, all images of one shape.
       batch_size: images at once.
+      transform: a random change that each image goes through first, the same whenever it is
+        evaluated: its key is made of the image's number.
 
     Returns:
       The metrics.
@@ -60,18 +74,23 @@ def evaluate_classifier(predict: Predict, source: data.Source, *, batch_size: in
     """
     if not len(source):
         raise ValueError("no image to evaluate")
-    predict = as_pytree(predict)
+    predict, transform = as_pytree(predict), as_pytree(transform)
     logits, labels = [], []
-    for images, truth in batches(source, batch_size):
+    for images, truth in feed.in_order(source, batch_size):
         padded = np.zeros((batch_size, *images.shape[1:]), np.float32)
         padded[: len(images)] = images
-        logits.append(np.asarray(_predict_batch(predict, padded))[: len(images)])
+        first = len(logits) * batch_size
+        logits.append(np.asarray(_predict_batch(predict, transform, first, padded))[: len(images)])
         labels.append(truth)
     return measure(np.concatenate(logits), np.concatenate(labels))
 
 
 @jax.jit
-def _predict_batch(predict: Predict, images: Float32[Array, "n h w c"]) -> Float[Array, "n k"]:
+def _predict_batch(predict, transform, first, images) -> Float[Array, "n k"]:
+    if transform is not None:
+        numbers = first + jnp.arange(len(images))
+        keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(numbers)
+        images = jax.vmap(transform)(keys, images)
     return jax.vmap(predict)(images)
 
 
@@ -92,6 +111,8 @@ def measure(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> 
       >>> metrics = measure(np.array([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]]), np.array([0, 1, 1]))
       >>> metrics.confusion, metrics.sensitivity, metrics.auc
       (((1, 0), (1, 1)), 0.5, 0.5)
+      >>> [round(end, 2) for end in metrics.intervals["sensitivity"]]
+      [0.09, 0.91]
     """
     n, k = logits.shape
     if not 0 <= labels.min() <= labels.max() < k:
@@ -103,41 +124,68 @@ def measure(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> 
     present = confusion.sum(axis=1) > 0
     recall = np.diag(confusion) / np.maximum(confusion.sum(axis=1), 1)
     # for two classes the difference of logits ranks as the probability does, and cannot saturate
-    scores = log_p - np.log1p(-np.minimum(np.exp(log_p), 1 - 1e-12)) if k > 2 else logits
-    ranked = [auc(scores[:, c], labels == c) for c in range(k)] if k > 2 else []
+    difference = logits - logits[:, ::-1]
+    scores = log_p - np.log1p(-np.minimum(np.exp(log_p), 1 - 1e-12)) if k > 2 else difference
+    area, area_interval = mean_auc(scores, labels)
+    right = answers == labels
+    calibration, calibration_interval = calibration_error(np.exp(log_p.max(axis=1)), right)
+    intervals = {
+        "accuracy": wilson(int(right.sum()), n),
+        "auc": area_interval,
+        "calibration_error": calibration_interval,
+    }
     two = k == 2
+    if two:
+        for c, name in enumerate(("specificity", "sensitivity")):
+            if present[c]:
+                intervals[name] = wilson(int(confusion[c, c]), int(confusion[c].sum()))
     return Metrics(
         count=n,
-        accuracy=float((answers == labels).mean()),
-        auc=auc(logits[:, 1] - logits[:, 0], labels == 1) if two else float(np.mean(ranked)),
+        accuracy=float(right.mean()),
+        auc=area,
         sensitivity=float(recall[1]) if two else None,
         specificity=float(recall[0]) if two else None,
+        calibration_error=calibration,
         balanced_accuracy=float(recall[present].mean()),
         loss=float(-log_p[np.arange(n), labels].mean()),
         confusion=tuple(tuple(map(int, row)) for row in confusion),
+        intervals=intervals,
     )
 
 
-def auc(scores: Float[np.ndarray, " n"], positive: Any) -> float:
-    """The probability that a positive scores above a negative, ties counting half.
+def describe(metrics: Metrics) -> str:
+    """Metrics as a line of text.
 
     Args:
-      scores: (n,), higher is more positive.
-      positive: (n,), boolean.
+      metrics: of any classifier.
 
     Returns:
-      In [0, 1]; NaN where either kind is missing.
-
-    Example:
-      >>> auc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
-      0.875
+      Accuracy, AUC and, for two classes, sensitivity and specificity.
     """
-    above, below = scores[positive], np.sort(scores[~positive])
-    if not len(above) or not len(below):
-        return float("nan")
-    less = np.searchsorted(below, above, "left")
-    equal = np.searchsorted(below, above, "right") - less
-    return float((less + equal / 2).sum() / (len(above) * len(below)))
+    text = f"accuracy {metrics.accuracy:.2%} of {metrics.count}, AUC {metrics.auc:.4f}"
+    if metrics.sensitivity is None or metrics.specificity is None:
+        return text
+    return f"{text}, sensitivity {metrics.sensitivity:.2%}, specificity {metrics.specificity:.2%}"
+
+
+def report(metrics: Metrics) -> str:
+    """Metrics as a table of text, each with its 95 % interval.
+
+    Args:
+      metrics: on the test split.
+
+    Returns:
+      A line for each metric that there is.
+    """
+    lines = [f"test, {metrics.count} images".ljust(38) + "95 % interval"]
+    for name in ("accuracy", "auc", "sensitivity", "specificity", "calibration_error"):
+        if name in metrics.intervals:
+            form = "8.4f" if name in ("auc", "calibration_error") else "8.2%"
+            value, ends = getattr(metrics, name), metrics.intervals[name]
+            low, high = (f"{end:{form}}".strip() for end in ends)
+            label = "AUC" if name == "auc" else name.replace("_", " ")
+            lines.append(f"  {label:24}{value:{form}}    {low} to {high}")
+    return "\n".join(lines)
 
 
 def split_patients(
@@ -186,26 +234,3 @@ def split_patients(
             taken += len(images[p])
     validation = np.sort(np.asarray(held))
     return np.setdiff1d(np.arange(len(labels)), validation), validation
-
-
-def batches(
-    source: data.Source, batch_size: int, *, shuffle: int | None = None
-) -> Iterator[tuple[Float32[np.ndarray, "n h w c"], Int[np.ndarray, " n"]]]:
-    """One pass over a data set with Grain, decoding in threads.
-
-    Args:
-      source: records with ``image`` and ``label``.
-      batch_size: images at once.
-      shuffle: a seed for a random order without the last, smaller batch; None for the order of
-        the source, and all of it.
-
-    Yields:
-      Images as float32 in [0, 1], (n, h, w, c), and labels (n,).
-    """
-    dataset = grain.MapDataset.source(cast(Any, source))
-    if shuffle is not None:
-        dataset = dataset.shuffle(seed=shuffle)
-    dataset = dataset.map(lambda r: (data.to_float(r["image"]), np.int32(r["label"])))
-    dataset = dataset.batch(batch_size, drop_remainder=shuffle is not None)
-    reading = grain.ReadOptions(num_threads=4, prefetch_buffer_size=16)
-    yield from dataset.to_iter_dataset(reading)

@@ -1,4 +1,4 @@
-"""The command line: `bfjax demo`, `bfjax train`, `bfjax attack`.
+"""The command line: `bfjax demo`, `bfjax train`, `bfjax attack`, `bfjax export`.
 
 Each command is a dataclass of options and a function; both are imported only when asked for.
 """
@@ -25,6 +25,7 @@ COMMANDS = {
     "demo": Command("DemoConfig", "bfjax.demo", "train on phantoms, attack, draw: no download"),
     "train": Command("TrainConfig", "bfjax.train", "fine-tune a classifier on X-rays"),
     "attack": Command("AttackConfig", "bfjax.evaluate", "attack every image of a data set"),
+    "export": Command("ExportConfig", "bfjax.export", "write a checkpoint anew, smaller"),
 }
 
 

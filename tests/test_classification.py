@@ -1,9 +1,10 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bfjax import classification, data
-from bfjax.classification import auc, evaluate_classifier, measure, split_patients
+from bfjax import data
+from bfjax.classification import evaluate_classifier, measure, split_patients
 
 
 class Squares(data.Source):
@@ -76,12 +77,35 @@ def test_metrics_of_three_classes():
     assert metrics.balanced_accuracy == pytest.approx(5 / 6)
 
 
-def test_auc_is_the_share_of_pairs_in_order():
-    generator = np.random.default_rng(0)
-    scores, positive = generator.integers(0, 9, 60).astype(float), generator.random(60) < 0.4
-    pairs = [(a > b) + (a == b) / 2 for a in scores[positive] for b in scores[~positive]]
-    assert auc(scores, positive) == pytest.approx(np.mean(pairs))
-    assert np.isnan(auc(scores, np.ones(60, bool)))
+def test_every_measured_share_lies_in_its_interval():
+    generator = np.random.default_rng(3)
+    labels = generator.integers(0, 2, 200)
+    logits = generator.normal(size=(200, 2)) + 1.5 * np.eye(2)[labels]
+    metrics = measure(logits, labels)
+    names = {"accuracy", "auc", "sensitivity", "specificity", "calibration_error"}
+    assert set(metrics.intervals) == names
+    for name in names:
+        low, high = metrics.intervals[name]
+        assert 0 <= low < getattr(metrics, name) < high <= 1, name
+    # Wilson's closed form for the sensitivity, among the positives only
+    k, n, z = metrics.confusion[1][1], sum(metrics.confusion[1]), 1.959964
+    centre, reach = k / n + z**2 / (2 * n), z * np.sqrt(k * (n - k) / n**3 + z**2 / (4 * n**2))
+    ends = np.array([centre - reach, centre + reach]) / (1 + z**2 / n)
+    np.testing.assert_allclose(metrics.intervals["sensitivity"], ends, rtol=1e-6)
+    three = measure(generator.normal(size=(60, 3)), generator.integers(0, 3, 60))
+    assert set(three.intervals) == {"accuracy", "auc", "calibration_error"}
+
+
+def test_a_missing_class_has_no_interval():
+    metrics = measure(np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 0]))
+    assert "sensitivity" not in metrics.intervals
+    assert np.isnan([metrics.auc, *metrics.intervals["auc"]]).all()
+
+
+def test_a_diverged_classifier_is_measured_all_the_same():
+    metrics = measure(np.full((4, 2), np.nan), np.array([0, 1, 0, 1]))
+    assert metrics.accuracy == 0.5
+    assert np.isnan([metrics.loss, metrics.calibration_error]).all()
 
 
 def test_labels_beyond_the_logits_are_refused():
@@ -118,19 +142,15 @@ def test_a_split_that_cannot_be_is_refused():
         split_patients(np.array([0, 0]), ["a", "b"], fraction=1.5, seed=0)
 
 
-def test_batches_follow_from_their_seed_and_leave_nothing_out():
-    source = Squares(11)
-    ordered = np.concatenate(
-        [images[:, 0, 0, 0] for images, _ in classification.batches(source, 4)]
-    )
-    expected = [(60 + 120 * (i // 2 % 2) + i) / 255 for i in range(11)]
-    np.testing.assert_allclose(ordered, expected, rtol=1e-6)
+def test_a_transform_is_drawn_by_the_number_of_the_image():
+    def darkened(key, image):
+        return image - jax.random.uniform(key)
 
-    def shuffled(seed):
-        found = classification.batches(source, 4, shuffle=seed)
-        return np.concatenate([images[:, 0, 0, 0] for images, _ in found])
-
-    np.testing.assert_array_equal(shuffled(1), shuffled(1))
-    assert len(shuffled(1)) == 8  # whole batches only
-    assert len(set(shuffled(1))) == 8
-    assert not np.array_equal(shuffled(1), shuffled(2))
+    drawn = [jax.random.uniform(jax.random.fold_in(jax.random.key(0), i)) for i in range(11)]
+    source = Squares()
+    shades = [source[i]["image"].mean() / 255 - float(u) for i, u in enumerate(drawn)]
+    right = [(shade > 0.5) == bool(y) for shade, y in zip(shades, source.labels, strict=True)]
+    assert 0 < np.mean(right) < 1
+    for batch_size in (3, 11):
+        metrics = evaluate_classifier(predict, source, batch_size=batch_size, transform=darkened)
+        assert metrics.accuracy == pytest.approx(np.mean(right))

@@ -27,7 +27,13 @@ LAYERS = {
     "records": {"types"},
     "models": {"types", "home", "records"},
     "data": {"types", "home"},
+    "feed": {"data"},
+    "intervals": set(),
+    "classification": {"types", "data", "feed", "intervals"},
+    "optimization": {"types", "field", "config"},
+    "resume": set(),
     "gallery": {"records"},
+    "curves": {"records"},
     "summary": {"metrics"},
 }
 ABOVE_THE_LINE = ("types", "field", "attack", "attacks", "metrics")

@@ -9,11 +9,15 @@ from bfjax.models.checkpoint import (
     load_model,
     save,
 )
-from bfjax.models.pretrained import load_pretrained
+from bfjax.models.hub import PREFIX as HUB
+from bfjax.models.layers import MIN_SIZE
+from bfjax.models.pretrained import load_pretrained, settings_for
 from bfjax.models.registry import ARCHITECTURES, build, check_weights
 
 __all__ = [
     "ARCHITECTURES",
+    "HUB",
+    "MIN_SIZE",
     "Checkpoint",
     "as_predict",
     "build",
@@ -24,4 +28,5 @@ __all__ = [
     "load_model",
     "load_pretrained",
     "save",
+    "settings_for",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,7 +17,8 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from bfjax.models import hub
+from bfjax.models import densenet, hub, mobilenet_v2, resnet
+from bfjax.models.checkpoint import load_config, load_model
 from bfjax.models.mobilenet import MobileNetV1
 from bfjax.models.registry import check_weights, name_of, weights_of, with_weights
 from bfjax.models.sources import Entry, drop_last, grey
@@ -33,9 +35,9 @@ def load_pretrained(model: nnx.Module, path: str | Path, *, head: bool = True) -
     Args:
       model: the module whose architecture the file is for; it is left as it is.
       path: Google's TF-slim weights (``.npz``), torchvision's or timm's state dict
-        (``.safetensors`` or ``.npz``), Keras' (``.weights.h5`` or ``.h5``), one of our
-        checkpoints' ``.safetensors``, or ``"hf:owner/repository"`` on Hugging Face. The settings
-        that belong to them (normalisation, strides, padding) are the model's, not the file's.
+        (``.safetensors`` or ``.npz``), Keras' (``.weights.h5`` or ``.h5``), the folder of one of
+        our checkpoints or its ``.safetensors``, or ``"hf:owner/repository"`` on Hugging Face. The
+        settings that belong to them (`settings_for`) are the model's, not the file's.
       head: also take the classifier; False leaves it at its initialisation, for another number
         of classes.
 
@@ -48,9 +50,12 @@ def load_pretrained(model: nnx.Module, path: str | Path, *, head: bool = True) -
       ValueError: the file cannot be read, or its arrays do not fit; the message has all of them.
     """
     path = hub.fetch(str(path)) if str(path).startswith(hub.PREFIX) else Path(path)
-    if not path.is_file():
+    if path.is_dir():
+        arrays, layout = _read_checkpoint(path), "ours"
+    elif path.is_file():
+        arrays, layout = _read(path)
+    else:
         raise FileNotFoundError(f"no weights at {path}")
-    arrays, layout = _read(path)
     tables = {"ours": _ours, **_TABLES.get(name_of(model), {})}
     if layout not in tables:
         raise ValueError(f"{name_of(model)} cannot take the {layout} weights of {path}")
@@ -66,6 +71,37 @@ def load_pretrained(model: nnx.Module, path: str | Path, *, head: bool = True) -
     check_weights(expected, given, source=str(path))
     kept = {name: np.asarray(array) for name, array in own.items() if name not in given}
     return with_weights(model, {**kept, **given}, source=str(path))
+
+
+def settings_for(name: str, path: str | Path) -> dict[str, Any]:
+    """The settings of an architecture that a file's weights were trained with.
+
+    Args:
+      name: of the architecture.
+      path: as for `load_pretrained`.
+
+    Returns:
+      Fields of its config for `build`, the number of classes and channels left out: those of the
+      checkpoint, Keras' for an ``.h5``, and none (its defaults) for everything else.
+
+    Raises:
+      FileNotFoundError: it is a folder without a checkpoint.
+      ValueError: it is a checkpoint of another architecture.
+
+    Example:
+      >>> settings_for("resnet50", "weights.h5")["strided"]
+      '1x1'
+    """
+    if not str(path).startswith(hub.PREFIX) and Path(path).is_dir():
+        record = load_config(path)
+        if record.architecture != name:
+            raise ValueError(f"{path} is a {record.architecture}, not a {name}")
+        return {k: v for k, v in record.config.items() if k not in ("num_classes", "channels")}
+    return dict(_KERAS_SETTINGS.get(name, {})) if Path(path).suffix == ".h5" else {}
+
+
+def _read_checkpoint(folder: Path) -> dict[str, np.ndarray]:
+    return {name: np.asarray(array) for name, array in weights_of(load_model(folder)).items()}
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], str]:
@@ -123,6 +159,11 @@ def _dense(kernel: np.ndarray) -> np.ndarray:
     return kernel[0, 0] if kernel.shape[:2] == (1, 1) else kernel
 
 
+_KERAS_SETTINGS = {
+    "densenet121": densenet.KERAS,
+    "mobilenet_v2": mobilenet_v2.KERAS,
+    "resnet50": resnet.KERAS,
+}
 _PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar"}
 _SLIM = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
 

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors
 
 from bfjax import models
+from bfjax.models import registry
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +196,97 @@ def test_weights_follow_from_the_seed():
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     assert float(first.std()) == pytest.approx(np.sqrt(2 / first.shape[2]), rel=0.05)
+
+
+SHARD = 20_000
+
+
+@pytest.fixture
+def sharded(tmp_path, model):
+    metadata = {"class_names": ["a", "b", "c"], "image_size": 32}
+    return models.save(model, tmp_path / "parts", metadata=metadata, shard_size=SHARD)
+
+
+def test_shards_are_read_back_as_one(model, sharded):
+    record = models.load_config(sharded)
+    count = len(record.shards)
+    assert count > 3
+    names = [f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)]
+    assert list(record.shards) == names
+    assert {f.name for f in sharded.iterdir()} == {"config.json", *names}
+    sizes = [(sharded / name).stat().st_size for name in names]
+    assert sorted(sizes)[0] < SHARD
+    for name, size in zip(names, sizes, strict=True):
+        with safetensors.safe_open(sharded / name, "numpy") as file:
+            assert size <= SHARD or len(list(file.keys())) == 1  # one array is never cut
+    np.testing.assert_array_equal(logits(models.load(sharded, fold=False)), logits(model))
+
+
+def test_half_precision_is_near_and_half_as_large(tmp_path, model, folder):
+    half = models.save(model, tmp_path / "half", dtype="float16")
+    expected = logits(model)
+    found = logits(models.load(half, fold=False))
+    assert 0 < abs(found - expected).max() <= 5e-3 * abs(expected).max()
+    one, other = ((f / "model.safetensors").stat().st_size for f in (folder, half))
+    assert other < 0.6 * one
+    with pytest.raises(ValueError, match="not as 'int8'"):
+        models.save(model, tmp_path / "none", dtype="int8")
+    wide = models.build("convnet", width=0.25)
+    wide.layers[0].norm.var[...] = jnp.full_like(wide.layers[0].norm.var[...], 1e5)
+    with pytest.raises(
+        ValueError, match=r"layers/0/norm/var reaches 1e\+05, too large for float16"
+    ):
+        models.save(wide, tmp_path / "none", dtype="float16")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "missing", "swapped", "left out"])
+def test_a_damaged_shard_is_refused_by_name(sharded, damage):
+    record = models.load_config(sharded)
+    first, second = list(record.shards)[:2]
+    error, message = ValueError, rf"{second} is not the file.*copy"
+    data = (sharded / second).read_bytes()
+    if damage == "truncated":
+        (sharded / second).write_bytes(data[:-1])
+    elif damage == "altered":
+        (sharded / second).write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    elif damage == "missing":
+        (sharded / second).unlink()
+        error, message = FileNotFoundError, f"{second} is missing"
+    elif damage == "swapped":
+        (sharded / second).write_bytes((sharded / first).read_bytes())
+    else:
+        left = {name: digest for name, digest in record.shards.items() if name != second}
+        edit(sharded / "config.json", shards=left)
+        message = r"config\.json was altered"
+    with pytest.raises(error, match=message):
+        models.load(sharded)
+
+
+def test_one_file_replaces_shards_and_shards_one_file(model, sharded):
+    models.save(model, sharded)
+    assert {f.name for f in sharded.iterdir()} == {"config.json", "model.safetensors"}
+    models.save(model, sharded, shard_size=10**9)
+    names = {"config.json", "model-00001-of-00001.safetensors"}
+    assert {f.name for f in sharded.iterdir()} == names
+    np.testing.assert_array_equal(logits(models.load(sharded, fold=False)), logits(model))
+
+
+def test_the_settings_of_weights_come_with_them(tmp_path):
+    model = models.build("resnet50", width=0.125, mean=(0.5,), std=(0.25,), num_classes=4)
+    models.save(model, tmp_path / "mine")
+    found = models.settings_for("resnet50", tmp_path / "mine")
+    assert (found["width"], tuple(found["mean"]), tuple(found["std"])) == (0.125, (0.5,), (0.25,))
+    assert "num_classes" not in found
+    assert models.settings_for("resnet50", "w.h5")["strided"] == "1x1"
+    assert models.settings_for("resnet50", "hf:timm/resnet50.tv_in1k") == {}
+    assert models.settings_for("mobilenet_v1", "w.h5") == {}
+    with pytest.raises(ValueError, match="is a resnet50, not a densenet121"):
+        models.settings_for("densenet121", tmp_path / "mine")
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        models.settings_for("resnet50", tmp_path)
+    again = models.load_pretrained(
+        models.build("resnet50", num_classes=4, **found), tmp_path / "mine"
+    )
+    for name, weight in registry.weights_of(model).items():
+        assert np.array_equal(weight, registry.weights_of(again)[name]), name

@@ -1,0 +1,134 @@
+"""How sure a measured share, AUC or calibration error is: 95 % intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Bool, Float, Int
+
+Interval = tuple[float, float]
+
+LEVEL = 0.95
+_Z = float(scipy.stats.norm.ppf((1 + LEVEL) / 2))
+_BINS = 15
+
+
+def wilson(successes: int, count: int) -> Interval:
+    """Wilson's interval of a share; it stays sensible at 0 and at 1.
+
+    Args:
+      successes: how many succeeded.
+      count: of how many, at least 1.
+
+    Returns:
+      The lower and the upper end.
+
+    Example:
+      >>> [round(end, 3) for end in wilson(9, 10)]
+      [0.596, 0.982]
+
+    Reference: Wilson, Probable Inference, JASA 22, 1927.
+    """
+    found = scipy.stats.binomtest(successes, count).proportion_ci(LEVEL, "wilson")
+    return float(found.low), float(found.high)
+
+
+def mean_auc(
+    scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
+) -> tuple[float, Interval]:
+    """The mean over classes of each one's AUC against the rest, with DeLong's interval.
+
+    For two classes whose scores are ±s it is the AUC itself. An AUC is a mean of placements (the
+    share of the other kind that an image is ranked rightly against), so its variance is that of
+    each image's placements divided by how many are of its kind; the interval is symmetric in
+    log(A / (1 − A)), to stay within (0, 1). At exactly 0 or 1, where that variance vanishes, it is
+    Wilson's for as many images as the rarest class has.
+
+    Args:
+      scores: (n, k), column c higher where class c is likelier.
+      labels: (n,), the true classes.
+
+    Returns:
+      The AUC and its interval; all NaN where a class has no image.
+
+    Example:
+      >>> scores = np.array([0.1, 0.4, 0.4, 0.8])
+      >>> found, (low, high) = mean_auc(np.stack([-scores, scores], 1), np.array([0, 0, 1, 1]))
+      >>> found, low < found < high
+      (0.875, True)
+
+    Reference: DeLong, DeLong, Clarke-Pearson, Comparing the Areas under Two or More Correlated
+    ROC Curves, Biometrics 44, 1988.
+    """
+    n, k = scores.shape
+    counts = np.bincount(labels, minlength=k)
+    if not counts.all():
+        return float("nan"), (float("nan"), float("nan"))
+    total, influence = 0.0, np.zeros(n)
+    for c in range(k):
+        positive = labels == c
+        placed = _placements(scores[:, c], positive)
+        area = placed[positive].mean()
+        total += area / k
+        kind = np.where(positive, counts[c], n - counts[c])
+        # n / (n - 1) of each kind: the unbiased variance, as DeLong's
+        influence += (placed - area) / kind * np.sqrt(kind / np.maximum(kind - 1, 1)) / k
+    if total in (0.0, 1.0):
+        rarest = int(counts.min())
+        return float(total), wilson(round(total * rarest), rarest)
+    error = np.sqrt((influence**2).sum()) / (total * (1 - total))
+    ends = np.log(total / (1 - total)) + np.array([-1, 1]) * _Z * error
+    low, high = 1 / (1 + np.exp(-ends))
+    return float(total), (float(low), float(high))
+
+
+def _placements(
+    scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """For each image, the share of the other kind it is ranked rightly against; ties half."""
+    placed = np.full(len(scores), np.nan)
+    if positive.all() or not positive.any():
+        return placed
+    for kind, sign in ((positive, 1), (~positive, -1)):
+        mine, others = sign * scores[kind], np.sort(sign * scores[~kind])
+        less, most = (np.searchsorted(others, mine, side) for side in ("left", "right"))
+        placed[kind] = (less + most) / (2 * len(others))
+    return placed
+
+
+def calibration_error(
+    confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], *, resamples: int = 2000
+) -> tuple[float, Interval]:
+    """The expected calibration error, and its percentile bootstrap over images.
+
+    ``Σ_b n_b / n |accuracy_b − confidence_b|`` over fifteen bins of equal width. It is never
+    negative, so noise alone lifts it above 0, and lifts the bootstrap further: the interval of a
+    small, well calibrated test set may lie above the error itself.
+
+    Args:
+      confidence: (n,), the probability given to the answer.
+      right: (n,), whether the answer was right.
+      resamples: of the bootstrap, whose seed is fixed.
+
+    Returns:
+      The error and its interval; all NaN where a confidence is.
+
+    Example:
+      >>> error, (low, high) = calibration_error(np.array([0.9, 0.9]), np.array([True, False]))
+      >>> round(error, 3), round(low, 3), round(high, 3)
+      (0.4, 0.1, 0.9)
+
+    Reference: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, Eq. 3.
+    """
+    n = len(confidence)
+    if np.isnan(confidence).any():  # a diverged classifier still has its accuracy
+        return float("nan"), (float("nan"), float("nan"))
+    bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
+    # n_b / n (accuracy_b − confidence_b) is one sum over the images of a bin, so a resampled
+    # error is linear in how often each image was drawn, up to the absolute values
+    gaps = np.zeros((n, _BINS))
+    gaps[np.arange(n), bins] = (right - confidence) / n
+    random, even = np.random.default_rng(0), np.full(n, 1 / n)
+    errors = [np.abs(random.multinomial(n, even) @ gaps).sum() for _ in range(resamples)]
+    low, high = np.quantile(errors, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(np.abs(gaps.sum(0)).sum()), (float(low), float(high))
