@@ -10,9 +10,17 @@ from types import ModuleType
 
 from bfjax import attack, attacks, field, metrics
 from bfjax.attack import finish, init, run, run_batch, step
-from bfjax.field import bias_field, pixelwise, polynomial_tps
+from bfjax.field import (
+    additive,
+    bias_field,
+    compose,
+    free_log_field,
+    pixelwise,
+    polynomial_tps,
+)
 from bfjax.types import (
     Attack,
+    AttackFlags,
     AttackInfo,
     AttackResult,
     AttackState,
@@ -21,6 +29,7 @@ from bfjax.types import (
     Logits,
     Perturbation,
     Predict,
+    Search,
     as_pytree,
 )
 
@@ -36,6 +45,7 @@ def __getattr__(name: str) -> ModuleType:
 
 __all__ = [
     "Attack",
+    "AttackFlags",
     "AttackInfo",
     "AttackResult",
     "AttackState",
@@ -44,13 +54,17 @@ __all__ = [
     "Logits",
     "Perturbation",
     "Predict",
+    "Search",
+    "additive",
     "as_pytree",
     "attack",
     "attacks",
     "bias_field",
+    "compose",
     "data",
     "field",
     "finish",
+    "free_log_field",
     "init",
     "metrics",
     "models",

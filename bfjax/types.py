@@ -14,18 +14,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 import optax
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Int, Key, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Scalar
 
 Image = Float[Array, "h w c"]
 Logits = Float[Array, " classes"]
 LogField = Float[Array, "h w"]
-Label = Int[Array, ""] | int
+Label = Int[Array, "..."] | int
+"""The true class; for a multi-label head (heads,) of 0 and 1."""
 PRNGKey = Key[Array, ""]
 Params = PyTree
 
@@ -83,6 +84,9 @@ class Attack:
       project: `(params, image) -> params` after each step, or `None`.
       transform: `(key, image) -> image`, drawn anew for each step before the classifier sees the
         image (input diversity, expectation over transformations), or `None`.
+      num_draws: over how many draws of `transform` each step's loss is averaged.
+      stop: `(logits, label) -> bool`, or `None`: an image for which it holds is left as it is from
+        then on. It judges the perturbed image itself, before any `transform`.
       iterate: which iterate is returned, `"last"` (as the paper's) or `"best"`, the one with the
         highest objective.
     """
@@ -94,13 +98,18 @@ class Attack:
     penalty: Callable[[Params], Scalar] | None = None
     project: Callable[[Params, Image], Params] | None = None
     transform: Callable[[PRNGKey, Image], Image] | None = None
+    num_draws: int = dataclasses.field(default=1, metadata={"static": True})
+    stop: Callable[[Logits, Label], Bool[Array, ""]] | None = dataclasses.field(
+        default=None, metadata={"static": True}
+    )
     iterate: str = dataclasses.field(default="last", metadata={"static": True})
 
     def __post_init__(self):
         for name in ("perturbation", "penalty", "project", "transform"):
             object.__setattr__(self, name, as_pytree(getattr(self, name)))
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+        for name in ("num_steps", "num_draws"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.iterate not in ("last", "best"):
             raise ValueError(f"iterate must be 'last' or 'best', got {self.iterate!r}")
 
@@ -124,12 +133,30 @@ class AttackInfo(NamedTuple):
     Attributes:
       objective: loss − penalty (Eq. 5).
       loss: the loss alone.
-      logits: (classes,), of the image the classifier saw.
+      logits: (classes,), of the image the classifier saw (their mean over `num_draws`).
+      gradient: the largest absolute entry of the gradient.
     """
 
     objective: Scalar
     loss: Scalar
     logits: Logits
+    gradient: Scalar
+
+
+class AttackFlags(NamedTuple):
+    """Signs that an attack failed for reasons of its own, not for the classifier's strength.
+
+    See Carlini et al., On Evaluating Adversarial Robustness, 2019, section 4.
+
+    Attributes:
+      zero_gradient: at some step the gradient was exactly zero, or not finite.
+      saturated: at some step the softmax was exactly 0 or 1 in float32, which hides the gradient.
+      not_raised: the objective ended no higher than it began.
+    """
+
+    zero_gradient: Bool[Array, ""]
+    saturated: Bool[Array, ""]
+    not_raised: Bool[Array, ""]
 
 
 class AttackResult(NamedTuple):
@@ -140,12 +167,29 @@ class AttackResult(NamedTuple):
       params: the parameters that make it, `perturbation.apply(params, image)`.
       logits: (classes,), the classifier's answer to `adversarial`.
       trace: an `AttackInfo` whose leaves have a leading axis of `num_steps`.
+      flags: whether something looks wrong; `None` from attacks that search.
     """
 
     adversarial: Image
     params: Params
     logits: Logits
-    trace: AttackInfo
+    trace: Any
+    flags: AttackFlags | None = None
+
+
+@runtime_checkable
+class Search(Protocol):
+    """An attack that is no single ascent but a search, such as Carlini and Wagner's.
+
+    It is hashable and static under `jax.jit`; `bfjax.run` and `bfjax.run_batch` take it in place
+    of an `Attack`.
+    """
+
+    def run(
+        self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
+    ) -> AttackResult:
+        """Attacks one image."""
+        ...
 
 
 @jax.tree_util.register_static

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, Key, Shaped
 
 from bfjax.attack import loop
-from bfjax.types import Attack, AttackResult, Predict, as_pytree
+from bfjax.types import Attack, AttackResult, Predict, Search, as_pytree
 
 
 def run_batch(
-    attack: Attack,
+    attack: Attack | Search,
     predict: Predict,
     images: Float[Array | np.ndarray, "batch h w c"],
     labels: Integer[Array | np.ndarray, " batch"],
@@ -31,7 +31,7 @@ def run_batch(
     NNX module) travel as arguments: another checkpoint of the same architecture compiles nothing.
 
     Args:
-      attack: the attack.
+      attack: the attack; one that searches is run as a whole, without `on_step`.
       predict: the classifier of one image.
       images: (batch, h, w, c), float in [0, 1].
       labels: (batch,), the true classes (the targets, for a targeted attack).
@@ -63,6 +63,8 @@ def run_batch(
     check_batch(predict, images, labels)
     images, labels, predict = jnp.asarray(images), jnp.asarray(labels), as_pytree(predict)
     keys = jax.random.split(key, len(images)) if key is not None and key.ndim == 0 else key
+    if not isinstance(attack, Attack):
+        return _search(attack, predict, images, labels, keys)
     state, infos = _init(attack, images, keys), []
     for done in range(attack.num_steps):
         state, info = _step(attack, predict, images, labels, state)
@@ -78,6 +80,13 @@ def run_batch(
             stacklevel=2,
         )
     return _finish(attack, predict, images, labels, state, trace)
+
+
+@jax.jit
+def _search(attack, predict, images, labels, keys):
+    if keys is None:
+        return jax.vmap(lambda x, y: attack.run(predict, x, y))(images, labels)
+    return jax.vmap(lambda x, y, k: attack.run(predict, x, y, key=k))(images, labels, keys)
 
 
 @jax.jit

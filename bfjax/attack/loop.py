@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from jaxtyping import Scalar
 
 from bfjax.types import (
     Attack,
+    AttackFlags,
     AttackInfo,
     AttackResult,
     AttackState,
@@ -20,6 +22,7 @@ from bfjax.types import (
     Params,
     Predict,
     PRNGKey,
+    Search,
 )
 
 
@@ -48,6 +51,8 @@ def init(attack: Attack, image: Image, *, key: PRNGKey | None = None) -> AttackS
         raise ValueError("this attack draws random transforms: pass key=jax.random.key(...)")
     start_key, key = (None, None) if key is None else jax.random.split(key)
     params = attack.perturbation.init(image, start_key)
+    if attack.project is not None:
+        params = attack.project(params, image)  # a random start may lie outside
     best = (jnp.asarray(-jnp.inf), params) if attack.iterate == "best" else None
     return AttackState(params, attack.optimizer.init(params), key, best)
 
@@ -86,9 +91,13 @@ def step(
 
     def lowered(params):
         seen = attack.perturbation.apply(params, image)
-        if attack.transform is not None:
-            seen = attack.transform(draw, seen)
-        return _lowered(attack, predict(seen), label, params)
+        if attack.transform is None:
+            logits = predict(seen)
+            return _lowered(attack, attack.loss(logits, label), logits, params)
+        draws = jax.random.split(draw, attack.num_draws)
+        logits = jax.vmap(lambda k: predict(attack.transform(k, seen)))(draws)
+        losses = jax.vmap(lambda z: attack.loss(z, label))(logits)
+        return _lowered(attack, losses.mean(), logits.mean(0), params)
 
     (value, info), gradient = jax.value_and_grad(lowered, has_aux=True)(state.params)
     updates, opt_state = optax.with_extra_args_support(attack.optimizer).update(
@@ -103,7 +112,24 @@ def step(
     if attack.project is not None:
         params = attack.project(params, image)
     best = _better(state.best, info.objective, state.params)
-    return AttackState(params, opt_state, key, best), info
+    info = info._replace(gradient=optax.tree.norm(gradient, ord=jnp.inf).astype(jnp.float32))
+    following = AttackState(params, opt_state, key, best)
+    if attack.stop is None:
+        return following, info
+    logits = info.logits
+    if attack.transform is not None:
+        logits = predict(attack.perturbation.apply(state.params, image))
+    done = attack.stop(logits, label)
+    following = following._replace(
+        **{
+            name: jax.tree.map(functools.partial(jnp.where, done), old, new)
+            for name, old, new in (
+                ("params", state.params, params),
+                ("opt_state", state.opt_state, opt_state),
+            )
+        }
+    )
+    return following, info
 
 
 def finish(
@@ -135,15 +161,21 @@ def finish(
         return AttackResult(adversarial, params, predict(adversarial), trace)
 
     last = result(state.params)
+    _, info = _lowered(attack, attack.loss(last.logits, label), last.logits, state.params)
+    flags = _flags(trace, info.objective)
     if attack.iterate == "last":
-        return last
-    _, info = _lowered(attack, last.logits, label, state.params)
+        return last._replace(flags=flags)
     _, params = _better(state.best, info.objective, state.params)
-    return result(params)
+    return result(params)._replace(flags=flags)
 
 
 def run(
-    attack: Attack, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
+    attack: Attack | Search,
+    predict: Predict,
+    image: Image,
+    label: Label,
+    *,
+    key: PRNGKey | None = None,
 ) -> AttackResult:
     """Attacks one image: argmax over the parameters of loss − penalty, by `num_steps` steps.
 
@@ -152,7 +184,8 @@ def run(
     `run_batch` drives the same steps from the host.
 
     Args:
-      attack: the attack, for instance `bfjax.attacks.bias_field((h, w))`.
+      attack: the attack, for instance `bfjax.attacks.bias_field((h, w))`, or one that searches,
+        for instance `bfjax.attacks.carlini_wagner_l2()`.
       predict: the classifier, one image to logits.
       image: (h, w, c), float in [0, 1].
       label: the true class, or the target of a targeted attack.
@@ -175,6 +208,8 @@ def run(
 
     Reference: Tian et al., ICME 2021, Eq. 3 and 5–7.
     """
+    if not isinstance(attack, Attack):
+        return attack.run(predict, image, label, key=key)
     state = init(attack, image, key=key)
     state, trace = jax.lax.scan(
         lambda state, _: step(attack, predict, image, label, state),
@@ -185,12 +220,22 @@ def run(
 
 
 def _lowered(
-    attack: Attack, logits: Logits, label: Label, params: Params
+    attack: Attack, loss: Scalar, logits: Logits, params: Params
 ) -> tuple[Scalar, AttackInfo]:
     """(penalty − loss, info): what the optimiser lowers, and what the step records."""
-    loss = attack.loss(logits, label)
     objective = loss if attack.penalty is None else loss - attack.penalty(params)
-    return -objective, AttackInfo(objective, loss, logits)
+    return -objective, AttackInfo(objective, loss, logits, jnp.float32(0))
+
+
+def _flags(trace: AttackInfo, objective: Scalar) -> AttackFlags:
+    logits = trace.logits.astype(jnp.float32)
+    two = logits.shape[-1] > 1
+    certain = jax.nn.softmax(logits) if two else jax.nn.sigmoid(logits)
+    return AttackFlags(
+        zero_gradient=jnp.any(~(trace.gradient > 0) | ~jnp.isfinite(trace.gradient)),
+        saturated=jnp.any(certain.max(-1) == 1) | jnp.any(~two & (certain.min(-1) == 0)),
+        not_raised=~(objective > trace.objective[0]),
+    )
 
 
 def _better(best: Any, objective: Scalar, params: Params) -> Any:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.tree_util import Partial
-from jaxtyping import Scalar
+from jaxtyping import Array, Bool, Scalar
 
-from bfjax.types import Label, Logits, Params
+from bfjax.types import Label, Logits, Loss, Params
 
 Reduction = Literal["sum", "mean"]
 
 
 def cross_entropy(logits: Logits, label: Label) -> Scalar:
-    """J(X_a, y) = −log softmax(logits)[y], the loss of Eq. 5; raising it leaves class y.
+    """J(X_a, y) = −log softmax(z)[y] = log(1 + Σ_{k≠y} exp(z_k − z_y)), the loss of Eq. 5.
+
+    In the second form neither the value nor the gradient cancels: a classifier that is as good as
+    certain still has a slope, down to margins of about 100, where softmax(z)[y] − 1 is only noise
+    from 16 on.
 
     Args:
-      logits: (classes,), of any float type; computed in at least float32.
-      label: y, the true class, 0 ≤ y < classes.
+      logits: z, (classes,), of any float type; computed in at least float32.
+      label: y, the true class, 0 ≤ y < classes. Raising the loss leaves it.
 
     Returns:
       The cross-entropy in nats, ≥ 0.
@@ -35,31 +39,153 @@ def cross_entropy(logits: Logits, label: Label) -> Scalar:
 
     Reference: Tian et al., ICME 2021, Eq. 5.
     """
-    if logits.ndim != 1 or logits.shape[0] < 2:
-        raise ValueError(f"logits must be (classes,) with two or more, got shape {logits.shape}")
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(label))
+    others = _others(logits, label)
+    return jax.nn.softplus(jax.nn.logsumexp(others))
 
 
-def targeted_cross_entropy(logits: Logits, label: Label) -> Scalar:
-    """−J(X_a, t) = log softmax(logits)[t]; raising it moves towards the target class t.
+def margin(logits: Logits, label: Label) -> Scalar:
+    """max_{k≠y} z_k − z_y: positive exactly where another class wins; it never saturates.
 
     Args:
       logits: (classes,).
-      label: t, the class to reach.
+      label: y, the true class.
 
     Returns:
-      The log probability of the target in nats, ≤ 0.
+      The margin, in units of the logits.
 
     Raises:
       ValueError: when traced, for logits that are not one vector of two or more classes.
 
     Example:
       >>> import jax.numpy as jnp
-      >>> targeted_cross_entropy(jnp.zeros(2), 1).item()
-      -0.6931...
+      >>> margin(jnp.asarray([1.0, 3.0, 2.0]), 1).item()
+      -1.0
+
+    Reference: Carlini and Wagner, Towards Evaluating the Robustness of Neural Networks, 2017, f6.
     """
-    return -cross_entropy(logits, label)
+    return jnp.max(_others(logits, label))
+
+
+def binary_cross_entropy(logits: Logits, label: Label) -> Scalar:
+    """Σ_k log(1 + exp(−s_k z_k)), s = ±1: for one logit, or a head of several labels.
+
+    Args:
+      logits: (heads,), one for a classifier whose only logit says class 1.
+      label: 0 or 1; for several heads (heads,) of 0 and 1.
+
+    Returns:
+      The cross-entropy in nats, summed over the heads.
+
+    Raises:
+      ValueError: when traced, for labels of another shape than the logits.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> binary_cross_entropy(jnp.zeros(1), 1).item()
+      0.6931...
+    """
+    return jnp.sum(jax.nn.softplus(-_signed(logits, label)))
+
+
+def binary_margin(logits: Logits, label: Label) -> Scalar:
+    """max_k −s_k z_k, s = ±1: positive exactly where at least one head is wrong.
+
+    Args:
+      logits: (heads,), as for `binary_cross_entropy`.
+      label: 0 or 1; for several heads (heads,) of 0 and 1.
+
+    Returns:
+      The margin, in units of the logits.
+
+    Raises:
+      ValueError: when traced, for labels of another shape than the logits.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> binary_margin(jnp.asarray([2.0, -1.0]), jnp.asarray([1, 0])).item()
+      -1.0
+    """
+    return jnp.max(-_signed(logits, label))
+
+
+@functools.cache  # equal losses are then the same function, and share a compilation
+def targeted(loss: Loss) -> Loss:
+    """−loss: raising it moves towards the label given, instead of away from it.
+
+    Args:
+      loss: for instance `margin`, whose targeted version is z_t − max_{k≠t} z_k.
+
+    Returns:
+      A loss.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> targeted(margin)(jnp.asarray([1.0, 3.0]), 1).item()
+      2.0
+    """
+    return lambda logits, label: -loss(logits, label)
+
+
+def is_wrong(logits: Logits, label: Label) -> Bool[Array, ""]:
+    """Whether the classifier errs: the largest logit is another class's, or a head's sign is wrong.
+
+    Args:
+      logits: (classes,); a single logit says class 1 where it is positive.
+      label: the true class; (heads,) of 0 and 1 for several labels.
+
+    Returns:
+      A boolean, for `Attack.stop`.
+
+    Raises:
+      ValueError: when traced, for labels of another shape than the logits.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> bool(is_wrong(jnp.asarray([1.0, 3.0]), 1)), bool(is_wrong(jnp.asarray([1.0]), 0))
+      (False, True)
+    """
+    if logits.shape == (1,) or jnp.ndim(label):
+        return jnp.any((logits > 0) != jnp.asarray(label, bool).reshape(-1))
+    return jnp.argmax(logits) != label
+
+
+def is_right(logits: Logits, label: Label) -> Bool[Array, ""]:
+    """Not `is_wrong`: whether a targeted attack has arrived.
+
+    Args:
+      logits: (classes,).
+      label: the target.
+
+    Returns:
+      A boolean, for `Attack.stop`.
+
+    Raises:
+      ValueError: when traced, for labels of another shape than the logits.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> bool(is_right(jnp.asarray([1.0, 3.0]), 1))
+      True
+    """
+    return ~is_wrong(logits, label)
+
+
+def _others(logits: Logits, label: Label) -> Logits:
+    """Each z_k − z_y, and −∞ for y itself."""
+    if logits.ndim != 1 or logits.shape[0] < 2:
+        raise ValueError(f"logits must be (classes,) with two or more, got shape {logits.shape}")
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    own = jnp.arange(logits.shape[0]) == label
+    return jnp.where(own, -jnp.inf, logits - logits[label])
+
+
+def _signed(logits: Logits, label: Label) -> Logits:
+    """Each head's logit, positive where it is right."""
+    label = jnp.asarray(label).reshape(-1)
+    if logits.shape != label.shape:
+        raise ValueError(f"one label of 0 or 1 a logit, got {label.shape} for {logits.shape}")
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return jnp.where(label > 0, logits, -logits)
 
 
 def l1_penalty(identity: Params, weights: Params, *, reduction: Reduction = "sum") -> Partial:

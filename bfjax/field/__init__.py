@@ -1,5 +1,6 @@
 """Smooth bias fields: the polynomial, the thin-plate spline, and how they change an image."""
 
+from bfjax.field.additive import additive, compose, free_log_field
 from bfjax.field.fields import PolynomialTPSParams, pixelwise, polynomial_tps
 from bfjax.field.perturbation import bias_field, clip, limit_log_field
 from bfjax.field.polynomial import exponents, polynomial
@@ -7,10 +8,13 @@ from bfjax.field.tps import control_grid, lattice, warp, warp_matrix
 
 __all__ = [
     "PolynomialTPSParams",
+    "additive",
     "bias_field",
     "clip",
+    "compose",
     "control_grid",
     "exponents",
+    "free_log_field",
     "lattice",
     "limit_log_field",
     "pixelwise",

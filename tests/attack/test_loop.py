@@ -285,3 +285,34 @@ def test_bad_options_are_named(options, word, unchecked):
 def test_bad_image_shape_is_named():
     with pytest.raises(ValueError, match=r"\(5,\)"):
         bfjax.attacks.bias_field((5,))
+
+
+def test_each_step_averages_over_its_draws():
+    predict, _ = _linear()
+    image = _images(1)[0]
+
+    def brighter(key, image):
+        return image + 0.2 * jax.random.uniform(key)
+
+    attack = _attack(transform=brighter, num_draws=5)
+    state = bfjax.init(attack, image, key=jax.random.key(0))
+    following, info = bfjax.step(attack, predict, image, 0, state)
+    draws = jax.random.split(jax.random.split(state.key)[1], 5)
+    logits = jnp.stack([predict(brighter(k, image)) for k in draws])
+    losses = [bfjax.attack.cross_entropy(z, 0) for z in logits]
+    np.testing.assert_allclose(info.loss, np.mean(losses), rtol=1e-5)
+    np.testing.assert_allclose(info.logits, logits.mean(0), rtol=1e-5)
+    assert (following.params.coefficients != 0).any()
+
+
+def test_stopping_judges_the_image_itself_and_not_its_views():
+    """The view is always wrong, the image never: nothing may stop."""
+    image = jnp.full(SHAPE, 0.5)
+    predict = Partial(lambda x: jnp.stack([x.mean() + 1, jnp.asarray(0.5)]))
+    attack = _attack(
+        min_degree=0, transform=lambda key, x: x - 10, early_stop=True, max_change=None, num_steps=3
+    )
+    moved = bfjax.run(attack, predict, image, 0, key=jax.random.key(0))
+    assert (moved.params.coefficients != 0).any()
+    stays = bfjax.run(attack, predict, image, 1, key=jax.random.key(0))  # wrong from the start
+    np.testing.assert_array_equal(stays.adversarial, image)

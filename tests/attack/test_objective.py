@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from bfjax.attack import cross_entropy, l1_penalty, targeted_cross_entropy
+from bfjax.attack import (
+    binary_cross_entropy,
+    binary_margin,
+    cross_entropy,
+    is_right,
+    is_wrong,
+    l1_penalty,
+    margin,
+    targeted,
+)
 from tests.oracles import check_gradients
 
 
@@ -20,7 +29,7 @@ def test_cross_entropy_is_scipys(classes, scale):
         expected = -log_softmax(logits.astype(np.float64))[label]
         ours = cross_entropy(jnp.asarray(logits), label)
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
-        assert targeted_cross_entropy(jnp.asarray(logits), label) == -ours
+        assert targeted(cross_entropy)(jnp.asarray(logits), label) == -ours
 
 
 def test_cross_entropy_of_bfloat16_is_computed_in_float32():
@@ -30,6 +39,55 @@ def test_cross_entropy_of_bfloat16_is_computed_in_float32():
 
 def test_gradient_of_cross_entropy_is_finite_differences(x64):
     check_gradients(lambda z: cross_entropy(z, 2), (_logits(),), order=2, eps=1e-5)
+
+
+@pytest.mark.parametrize("ahead", [1.0, 20.0, 80.0])
+def test_cross_entropy_has_a_slope_where_the_softmax_is_certain(ahead):
+    """Two classes: J = log(1 + e^-d) and dJ/dz_y = −1 / (1 + e^d), d the lead of y."""
+    logits = jnp.asarray([ahead, 0.0])
+    value, slopes = jax.value_and_grad(cross_entropy)(logits, 0)
+    np.testing.assert_allclose(value, np.log1p(np.exp(-ahead)), rtol=1e-5)
+    sigmoid = 1 / (1 + np.exp(ahead))
+    np.testing.assert_allclose(slopes, [-sigmoid, sigmoid], rtol=1e-5)
+
+
+def test_margins_are_differences_of_logits():
+    logits = _logits()
+    for label in range(5):
+        rest = np.delete(logits, label)
+        found = margin(jnp.asarray(logits, jnp.float32), label)
+        assert float(found) == pytest.approx(rest.max() - logits[label], rel=1e-5)
+        assert bool(is_wrong(jnp.asarray(logits), label)) == (float(found) > 0)
+        assert bool(is_right(jnp.asarray(logits), label)) == (float(found) <= 0)
+    slopes = jax.grad(margin)(jnp.asarray(logits, jnp.float32), int(logits.argmin()))
+    assert sorted(slopes.tolist()) == [-1, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("loss", [binary_cross_entropy, binary_margin])
+def test_binary_losses_have_closed_forms(loss, x64):
+    logits, labels = np.array([3.0, -0.5, 1.0]), np.array([1, 1, 0])
+    signed = np.where(labels, logits, -logits)
+    each = np.log1p(np.exp(-signed))
+    expected = each.sum() if loss is binary_cross_entropy else -signed.min()
+    assert float(loss(jnp.asarray(logits), jnp.asarray(labels))) == pytest.approx(expected)
+    for z, y, wrong in ((2.0, 1, False), (2.0, 0, True), (-2.0, 0, False), (-2.0, 1, True)):
+        one = jnp.asarray([z])
+        assert bool(is_wrong(one, y)) == wrong
+        assert (float(binary_margin(one, y)) > 0) == wrong
+        assert float(binary_cross_entropy(one, y)) == pytest.approx(
+            np.log1p(np.exp(-z * (2 * y - 1)))
+        )
+        assert float(targeted(loss)(one, y)) == -float(loss(one, y))
+    check_gradients(lambda z: loss(z, jnp.asarray(labels)), (logits,), order=1, eps=1e-5)
+    far = jax.grad(lambda z: binary_cross_entropy(z, 1))(jnp.asarray([50.0]))
+    assert float(far[0]) == pytest.approx(-np.exp(-50), rel=1e-6)
+
+
+def test_a_label_for_each_head(unchecked):
+    for loss in (binary_cross_entropy, binary_margin, is_wrong):
+        with pytest.raises((ValueError, TypeError)):
+            loss(jnp.zeros(3), jnp.zeros(2, int))
+    assert targeted(margin) is targeted(margin)
 
 
 @pytest.mark.parametrize("logits", [[[0.0, 1.0]], [0.0]])

@@ -1,7 +1,8 @@
-"""The named attacks, each a composition of the pieces in `bfjax.field` and `bfjax.attack`."""
+"""The attack of the paper: a smooth bias field, driven by sign gradients (Eq. 4 to 7)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Literal, get_args
 
@@ -10,10 +11,11 @@ import optax
 from jax.typing import DTypeLike
 
 from bfjax import field as fields
-from bfjax.attack.objective import Reduction, cross_entropy, l1_penalty, targeted_cross_entropy
+from bfjax.attack import objective
+from bfjax.attack.objective import Reduction, cross_entropy, l1_penalty
 from bfjax.field.fields import PolynomialTPSParams
 from bfjax.field.polynomial import Terms
-from bfjax.types import Attack
+from bfjax.types import Attack, Image, Loss, PRNGKey
 
 LogFieldBound = Literal["clip", "project"]
 
@@ -35,7 +37,11 @@ def bias_field(
     max_change: float | None = 0.1,
     max_log_field: float | None = None,
     log_field_bound: LogFieldBound = "clip",
+    loss: Loss = cross_entropy,
     targeted: bool = False,
+    transform: Callable[[PRNGKey, Image], Image] | None = None,
+    num_draws: int = 1,
+    early_stop: bool = False,
     iterate: Literal["last", "best"] = "last",
     start_noise: float = 0.0,
     offset: float = 0.0,
@@ -66,7 +72,11 @@ def bias_field(
       max_log_field: bound on |B̂|; `None` for no bound.
       log_field_bound: how that bound is held, `"clip"` at each pixel inside the perturbation, or
         `"project"` by scaling a after each step (smooth).
+      loss: what is raised, J.
       targeted: move towards the label given to `run` instead of away from it.
+      transform: a random view of the image, drawn anew each step; `run` then needs a key.
+      num_draws: over how many draws of it each step's loss is averaged.
+      early_stop: leave an image alone as soon as it is fooled.
       iterate: which iterate is returned, the `"last"` or the `"best"`.
       start_noise: half-width of a random start around the identity; needs a key at `run`.
       offset: o of X_a = (X + o)·exp(B̂) − o; 0 keeps black pixels black.
@@ -109,6 +119,7 @@ def bias_field(
         extent=extent,
         dtype=dtype,
     )
+    stop = objective.is_right if targeted else objective.is_wrong
     project = max_log_field is not None and log_field_bound == "project"
     return Attack(
         perturbation=fields.bias_field(
@@ -118,13 +129,16 @@ def bias_field(
             offset=offset,
             start_noise=start_noise,
         ),
-        loss=targeted_cross_entropy if targeted else cross_entropy,
+        loss=objective.targeted(loss) if targeted else loss,
         penalty=l1_penalty(
             field.init(), PolynomialTPSParams._make((l1_coefficients, l1_warp)), reduction=reduction
         ),
         optimizer=optimizer or _sign_steps(float(step_size), float(warp_step_size)),
         project=fields.limit_log_field(field, max_log_field) if project else None,
         num_steps=num_steps,
+        transform=transform,
+        num_draws=num_draws,
+        stop=stop if early_stop else None,
         iterate=iterate,
     )
 

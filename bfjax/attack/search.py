@@ -1,0 +1,297 @@
+"""Searches around an attack: the smallest ε that fools, the smallest step, random restarts.
+
+Each is a `Search`, run by `bfjax.run` and `bfjax.run_batch` like an `Attack`. Their loops run under
+`jax.vmap` until the last image is done; a finished image is left as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Scalar
+
+from bfjax.attack import loop
+from bfjax.attack.objective import is_wrong
+from bfjax.types import Attack, AttackResult, Image, Label, Logits, Params, Predict, PRNGKey
+
+
+class SearchInfo(NamedTuple):
+    """What a search for the smallest perturbation found.
+
+    Attributes:
+      epsilon: of the perturbation returned; 0 where the image was wrong from the start, NaN where
+        none was found.
+      distance: its mean squared difference from the image, by which the smallest is told.
+    """
+
+    epsilon: Scalar
+    distance: Scalar
+
+
+class _Found(NamedTuple):
+    """The smallest perturbation that fools so far."""
+
+    adversarial: Image
+    params: Params
+    logits: Logits
+    info: SearchInfo
+
+
+def _start(predict: Predict, image: Image, label: Label, params: Params) -> _Found:
+    """The image itself: found at once if it is wrong when clean."""
+    logits = predict(image)
+    wrong = is_wrong(logits, label)
+    info = SearchInfo(jnp.where(wrong, 0.0, jnp.nan), jnp.where(wrong, 0.0, jnp.inf))
+    return _Found(image, params, logits, info)
+
+
+def _smaller(found: _Found, new: _Found, fooled: Bool[Array, ""]) -> _Found:
+    take = fooled & (new.info.distance < found.info.distance)
+    return jax.tree.map(lambda n, f: jnp.where(take, n, f), new, found)
+
+
+def _as_found(
+    adversarial: Image, params: Params, logits: Logits, image: Image, epsilon: Scalar
+) -> _Found:
+    distance = jnp.mean(jnp.square(adversarial - image)).astype(jnp.float32)
+    return _Found(adversarial, params, logits, SearchInfo(epsilon, distance))
+
+
+def _result(found: _Found) -> AttackResult:
+    return AttackResult(found.adversarial, found.params, found.logits, found.info)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Minimal:
+    """See `minimal`."""
+
+    make: Callable[[Any], Attack]
+    start: float
+    growth: float
+    num_tries: int
+    num_bisections: int
+
+    def run(
+        self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
+    ) -> AttackResult:
+        """Attacks one image, see `minimal`."""
+
+        def attempt(i: Any, epsilon: Scalar) -> tuple[_Found, Bool[Array, ""]]:
+            drawn = None if key is None else jax.random.fold_in(key, i)
+            result = loop.run(self.make(epsilon), predict, image, label, key=drawn)
+            new = _as_found(result.adversarial, result.params, result.logits, image, epsilon)
+            return new, is_wrong(result.logits, label)
+
+        def grow(carry):
+            i, epsilon, found, _ = carry
+            new, fooled = attempt(i, epsilon)
+            epsilon = jnp.where(fooled, epsilon, epsilon * self.growth)
+            return i + 1, epsilon, _smaller(found, new, fooled), fooled
+
+        def halve(i, carry):
+            good, bad, found = carry
+            epsilon = (good + bad) / 2
+            new, fooled = attempt(self.num_tries + i, epsilon)
+            good, bad = jnp.where(fooled, epsilon, good), jnp.where(fooled, bad, epsilon)
+            return good, bad, _smaller(found, new, fooled)
+
+        start = jnp.float32(self.start)
+        found = _start(predict, image, label, loop.init(self.make(start), image, key=key).params)
+        clean = found.info.distance == 0
+        _, good, found, _ = jax.lax.while_loop(
+            lambda carry: (carry[0] < self.num_tries) & ~carry[3], grow, (0, start, found, clean)
+        )
+        searching = jnp.isfinite(found.info.distance) & ~clean
+        _, _, better = jax.lax.fori_loop(
+            0, self.num_bisections, halve, (good, jnp.zeros_like(good), found)
+        )
+        return _result(jax.tree.map(lambda n, f: jnp.where(searching, n, f), better, found))
+
+
+def minimal(
+    make: Callable[[Any], Attack],
+    *,
+    start: float = 0.3,
+    growth: float = 1.5,
+    num_tries: int = 20,
+    num_bisections: int = 20,
+) -> Minimal:
+    """The smallest ε at which an attack fools the classifier, by growing and then bisecting it.
+
+    From `start`, ε grows by `growth` until the attack fools, then the interval between 0 and that
+    ε is halved again and again. Of all perturbations that fooled, the one nearest to the image (in
+    mean square) is returned; the image itself where it is wrong when clean, or where none was
+    found. This is what foolbox up to 2.4 did by default.
+
+    Args:
+      make: ε, a traced scalar, to the attack; let it stop early, to return its first success.
+      start: the first ε.
+      growth: factor between tries.
+      num_tries: how often it may grow.
+      num_bisections: how often it is halved.
+
+    Returns:
+      A `Search`, whose result's `trace` is a `SearchInfo`.
+
+    Raises:
+      ValueError: for a start that is not positive, a growth below 1 or a number below 0.
+
+    Example:
+      >>> import bfjax
+      >>> predict = lambda x: jnp.stack([x.mean() - 0.3, 0.3 - x.mean()])
+      >>> search = minimal(lambda eps: bfjax.attacks.fgsm(epsilon=eps), num_bisections=12)
+      >>> result = bfjax.run(search, predict, jnp.full((2, 2, 1), 0.5), 0)
+      >>> round(float(result.trace.epsilon), 3)
+      0.2
+    """
+    if not start > 0 or not growth >= 1 or min(num_tries, num_bisections) < 0:
+        raise ValueError(
+            f"start > 0, growth ≥ 1 and numbers ≥ 0, got {start=}, {growth=}, {num_tries=}, "
+            f"{num_bisections=}"
+        )
+    return Minimal(make, start, growth, num_tries, num_bisections)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SmallestStep:
+    """See `smallest_step`."""
+
+    attack: Attack
+    num_steps: int = dataclasses.field(metadata={"static": True})
+    num_finer: int = dataclasses.field(metadata={"static": True})
+
+    def run(
+        self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
+    ) -> AttackResult:
+        """Attacks one image, see `smallest_step`."""
+        attack = self.attack
+        state = loop.init(attack, image, key=key)
+
+        def lowered(params):
+            return -attack.loss(predict(attack.perturbation.apply(params, image)), label)
+
+        gradient = jax.grad(lowered)(state.params)
+        direction, _ = attack.optimizer.update(gradient, state.opt_state, state.params)
+
+        def at(epsilon: Scalar) -> tuple[_Found, Bool[Array, ""]]:
+            step = jax.tree.map(lambda d: epsilon * d, direction)
+            params = optax.apply_updates(state.params, step)
+            adversarial = attack.perturbation.apply(params, image)
+            logits = predict(adversarial)
+            new = _as_found(adversarial, params, logits, image, epsilon)
+            return new, is_wrong(logits, label)
+
+        def first(longest: Any, count: int, found: _Found, done: Bool[Array, ""]):
+            """The shortest of `count` even steps up to `longest` that fools, and its number."""
+
+            def advance(carry):
+                i, found, _ = carry
+                new, fooled = at(longest * (i + 1) / count)
+                found = jax.tree.map(lambda n, f: jnp.where(fooled, n, f), new, found)
+                return i + 1, found, fooled
+
+            return jax.lax.while_loop(
+                lambda carry: (carry[0] < count) & ~carry[2], advance, (0, found, done)
+            )
+
+        found = _start(predict, image, label, state.params)
+        clean = found.info.distance == 0
+        tries, found, fooled = first(jnp.float32(1), self.num_steps, found, clean)
+        coarse = clean | ~fooled | (tries > self.num_finer)
+        return _result(first(found.info.epsilon, self.num_finer, found, coarse)[1])
+
+
+def smallest_step(attack: Attack, *, num_steps: int = 1000, num_finer: int = 20) -> SmallestStep:
+    """The shortest of many steps along an attack's first one that fools the classifier.
+
+    The gradient is computed once. Lengths 1/n, 2/n, … 1 of the attack's own step are tried; if one
+    of the first `num_finer` fools, as many shorter ones are tried. This is what foolbox up to 2.4
+    did by default for FGSM. The image itself is returned where it is wrong when clean, or where no
+    step fools.
+
+    Args:
+      attack: its first step is the longest one; for instance `fgsm(epsilon=1.0)`.
+      num_steps: n.
+      num_finer: how many shorter ones.
+
+    Returns:
+      A `Search`, whose result's `trace` is a `SearchInfo`.
+
+    Raises:
+      ValueError: for numbers below 1.
+
+    Example:
+      >>> import bfjax
+      >>> predict = lambda x: jnp.stack([x.mean() - 0.3, 0.3 - x.mean()])
+      >>> search = smallest_step(bfjax.attacks.fgsm(epsilon=1.0), num_steps=100)
+      >>> result = bfjax.run(search, predict, jnp.full((2, 2, 1), 0.5), 0)
+      >>> round(float(result.trace.epsilon), 3)
+      0.21
+    """
+    if min(num_steps, num_finer) < 1:
+        raise ValueError(f"numbers of steps are at least 1, got {num_steps=}, {num_finer=}")
+    return SmallestStep(attack, num_steps, num_finer)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Restarts:
+    """See `restarts`."""
+
+    attack: Attack
+    number: int = dataclasses.field(metadata={"static": True})
+
+    def run(
+        self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
+    ) -> AttackResult:
+        """Attacks one image, see `restarts`."""
+        if key is None:
+            raise ValueError("restarts are random: pass key=jax.random.key(...)")
+
+        def one(key: PRNGKey) -> tuple[AttackResult, Bool[Array, ""], Scalar]:
+            result = loop.run(self.attack, predict, image, label, key=key)
+            return result, stop(result.logits, label), self.attack.loss(result.logits, label)
+
+        def again(best, key: PRNGKey):
+            new = one(key)
+            better = (new[1] & ~best[1]) | ((new[1] == best[1]) & (new[2] > best[2]))
+            return jax.tree.map(lambda n, b: jnp.where(better, n, b), new, best), None
+
+        stop = self.attack.stop or is_wrong
+
+        keys = jax.random.split(key, self.number)
+        (best, _, _), _ = jax.lax.scan(again, one(keys[0]), keys[1:])
+        return best
+
+
+def restarts(attack: Attack, number: int) -> Restarts:
+    """An attack from several random starts; the one that fools, else of the highest loss, is kept.
+
+    Args:
+      attack: one with a random start.
+      number: of starts, at least 1.
+
+    Returns:
+      A `Search`.
+
+    Raises:
+      ValueError: for a number below 1; when traced, for a missing key.
+
+    Example:
+      >>> import bfjax
+      >>> predict = lambda x: jnp.stack([x.mean() - 0.3, 0.3 - x.mean()])
+      >>> search = restarts(bfjax.attacks.pgd(epsilon=0.3, step_size=0.1), 2)
+      >>> result = bfjax.run(search, predict, jnp.full((2, 2, 1), 0.5), 0, key=jax.random.key(0))
+      >>> int(result.logits.argmax())
+      1
+    """
+    if number < 1:
+        raise ValueError(f"number of restarts must be at least 1, got {number}")
+    return Restarts(attack, number)

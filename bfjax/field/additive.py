@@ -1,0 +1,162 @@
+"""Perturbations without a model of the field: free pixels, a free log field (Eq. 3), and sums."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from bfjax.field.perturbation import bias_field, check_image, clip
+from bfjax.types import Field, Image, LogField, Params, Perturbation, PRNGKey, as_pytree
+
+
+def additive(*, start_noise: Any = 0.0) -> Perturbation:
+    """Free pixels: the params are the perturbed image X_a itself.
+
+    The bound belongs to the projection (`bfjax.attack.image_ball`): a δ clipped inside `apply`
+    would lose the gradient at the border.
+
+    Args:
+      start_noise: half-width of the uniform noise that the attack starts from, cut to [0, 1]; it
+        then needs a key. 0 starts at the image.
+
+    Returns:
+      A `Perturbation`.
+
+    Raises:
+      ValueError: for a negative noise.
+
+    Example:
+      >>> perturbation = additive()
+      >>> image = jnp.full((1, 1, 1), 0.5)
+      >>> bool((perturbation.init(image, None) == image).all())
+      True
+    """
+    return Perturbation(init=_start(_image, start_noise), apply=Partial(_given))
+
+
+def free_log_field(
+    *, start_noise: Any = 0.0, max_change: float | None = None, offset: float = 0.0
+) -> Perturbation:
+    """Eq. 3: X_a = clip(X · exp(B̂)), B̂ free at every pixel and bounded by the projection.
+
+    It is `bias_field(pixelwise(shape))` for images of any size.
+
+    Args:
+      start_noise: half-width of the uniform noise that B̂ starts from; it then needs a key.
+      max_change: as for `bias_field`.
+      offset: as for `bias_field`.
+
+    Returns:
+      A `Perturbation` whose params are B̂, (h, w).
+
+    Raises:
+      ValueError: for a negative noise or offset, or a bound that is not positive.
+
+    Example:
+      >>> perturbation = free_log_field()
+      >>> image = jnp.full((1, 1, 1), 0.5)
+      >>> perturbation.apply(jnp.log(jnp.asarray([[1.5]])), image).item()
+      0.75
+
+    Reference: Tian et al., ICME 2021, Eq. 3.
+    """
+    free = Field(init=_nowhere, log_field=_itself)
+    perturbation = bias_field(free, max_change=max_change, offset=offset)
+    return perturbation._replace(init=_start(_no_field, start_noise))
+
+
+def compose(perturbations: Sequence[Perturbation]) -> Perturbation:
+    """One after the other: a field and noise at once, for instance.
+
+    Args:
+      perturbations: applied in this order; an `additive` one only makes sense first, since its
+        params replace the image.
+
+    Returns:
+      A `Perturbation` whose params are the tuple of theirs; its log field is the sum of those that
+      have one.
+
+    Raises:
+      ValueError: for an empty sequence.
+
+    Example:
+      >>> both = compose([free_log_field(), free_log_field()])
+      >>> half = jnp.log(jnp.full((1, 1), 0.5))
+      >>> both.apply((half, half), jnp.ones((1, 1, 1))).item()
+      0.25
+    """
+    if not perturbations:
+        raise ValueError("nothing to compose")
+    parts = tuple(map(as_pytree, perturbations))
+    fields = [i for i, part in enumerate(parts) if part.log_field is not None]
+    log_field = Partial(_sum_of_fields, parts) if fields else None
+    return Perturbation(
+        init=Partial(_init_all, parts), apply=Partial(_apply_all, parts), log_field=log_field
+    )
+
+
+def _start(zero: Any, noise: Any) -> Partial:
+    """Where the params start: `zero(image)`, with uniform noise where that is asked for."""
+    if isinstance(noise, int | float):
+        if not noise >= 0:
+            raise ValueError(f"start_noise must not be negative, got {noise}")
+        if noise == 0:
+            return Partial(_at_rest, Partial(zero))
+    return Partial(_at_random, Partial(zero), noise)
+
+
+def _at_rest(zero: Any, image: Image, key: PRNGKey | None) -> Params:
+    del key
+    check_image(image)
+    return zero(image)
+
+
+def _at_random(zero: Any, noise: Any, image: Image, key: PRNGKey | None) -> Params:
+    check_image(image)
+    if key is None:
+        raise ValueError("a random start needs a key: pass key=jax.random.key(...)")
+    params = zero(image)
+    return params + noise * jax.random.uniform(key, params.shape, params.dtype, -1, 1)
+
+
+def _image(image: Image) -> Image:
+    return image
+
+
+def _no_field(image: Image) -> LogField:
+    return jnp.zeros(image.shape[:2], image.dtype)
+
+
+def _given(params: Image, image: Image) -> Image:
+    check_image(image)
+    return clip(params, 0, 1)
+
+
+def _nowhere() -> LogField:
+    raise NotImplementedError("a free log field is as large as its image: see init")
+
+
+def _itself(params: LogField) -> LogField:
+    return params
+
+
+def _init_all(parts: tuple, image: Image, key: PRNGKey | None) -> tuple:
+    keys = [None] * len(parts) if key is None else jax.random.split(key, len(parts))
+    return tuple(part.init(image, k) for part, k in zip(parts, keys, strict=True))
+
+
+def _apply_all(parts: tuple, params: tuple, image: Image) -> Image:
+    for part, own in zip(parts, params, strict=True):
+        image = part.apply(own, image)
+    return image
+
+
+def _sum_of_fields(parts: tuple, params: tuple) -> LogField:
+    pairs = zip(parts, params, strict=True)
+    fields = [part.log_field(own) for part, own in pairs if part.log_field is not None]
+    return functools.reduce(jnp.add, fields)

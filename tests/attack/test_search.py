@@ -1,0 +1,96 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+import bfjax
+from bfjax.attack import minimal, restarts, smallest_step
+from tests.networks import images, smooth_network
+
+
+def plane(bias=0.0, shape=(4, 4, 1)):
+    """Two classes by a plane: the smallest ε on L∞ is |w·x + b| / ‖w‖₁."""
+    weights = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+
+    def apply(weights, bias, image):
+        score = jnp.sum(weights * (image - 0.5)) + bias
+        return jnp.stack([score, -score])
+
+    return Partial(apply, weights, jnp.asarray(bias)), weights
+
+
+def make_bim(epsilon):
+    return bfjax.attacks.bim(epsilon=epsilon, step_size=epsilon / 5, early_stop=True)
+
+
+SEARCHES = {
+    "minimal": minimal(make_bim, start=0.02, num_bisections=15),
+    "smallest_step": smallest_step(bfjax.attacks.fgsm(epsilon=1.0)),
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_plane_is_reached_at_its_distance(name):
+    predict, weights = plane()
+    batch = images(6, (4, 4, 1), low=0.4, high=0.6)
+    logits = jax.vmap(predict)(batch)
+    labels = logits.argmax(-1)
+    result = bfjax.run_batch(SEARCHES[name], predict, batch, labels)
+    distance = np.abs(logits[:, 0]) / np.abs(weights).sum()
+    found = np.abs(result.adversarial - batch).max((1, 2, 3))
+    # ten steps in binary fractions of ε; a thousand steps, then twenty
+    np.testing.assert_allclose(found, distance, atol=1e-3, rtol=0.06)
+    assert (np.asarray(result.logits.argmax(-1)) != labels).all()
+    np.testing.assert_allclose(jax.vmap(predict)(result.adversarial), result.logits, atol=1e-5)
+    one = bfjax.run(SEARCHES[name], predict, batch[0], labels[0])
+    np.testing.assert_allclose(one.adversarial, result.adversarial[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_wrong_and_unreachable_images_come_back_as_they_are(name):
+    search, batch = SEARCHES[name], images(2, (4, 4, 1), low=0.4, high=0.6)
+    predict, _ = plane()
+    labels = 1 - jax.vmap(predict)(batch).argmax(-1)
+    wrong = bfjax.run_batch(search, predict, batch, labels)
+    np.testing.assert_array_equal(wrong.adversarial, batch)
+    np.testing.assert_array_equal(wrong.trace.epsilon, 0)
+    predict, _ = plane(bias=1e3)  # no image of [0, 1] is on the other side
+    never = bfjax.run_batch(search, predict, batch, jnp.zeros(2, int))
+    np.testing.assert_array_equal(never.adversarial, batch)
+    assert np.isnan(never.trace.epsilon).all()
+    assert np.isinf(never.trace.distance).all()
+
+
+def test_the_smallest_is_no_larger_than_a_fixed_one_that_fools():
+    predict, batch = smooth_network(), images(5, low=0.2, high=0.8)
+    labels = jax.vmap(predict)(batch).argmax(-1)
+    fixed = bfjax.run_batch(bfjax.attacks.bim(epsilon=0.3, step_size=0.05), predict, batch, labels)
+    small = bfjax.run_batch(minimal(make_bim), predict, batch, labels)
+    fooled = np.asarray(fixed.logits.argmax(-1) != labels)
+    assert fooled.any()
+    assert (np.asarray(small.logits.argmax(-1) != labels) >= fooled).all()
+    squares = lambda r: np.square(r.adversarial - batch).mean((1, 2, 3))  # noqa: E731
+    assert (squares(small)[fooled] <= squares(fixed)[fooled] + 1e-9).all()
+
+
+def test_the_best_of_several_starts_is_kept():
+    predict, image = smooth_network(), images(1, low=0.2, high=0.8)[0]
+    label = int(predict(image).argmax())
+    attack = bfjax.attacks.pgd(epsilon=0.05, step_size=0.01, num_steps=2)
+    key = jax.random.key(0)
+    runs = [bfjax.run(attack, predict, image, label, key=k) for k in jax.random.split(key, 4)]
+    losses = [float(bfjax.attack.cross_entropy(r.logits, label)) for r in runs]
+    best = bfjax.run(restarts(attack, 4), predict, image, label, key=key)
+    np.testing.assert_allclose(best.adversarial, runs[int(np.argmax(losses))].adversarial)
+    with pytest.raises(ValueError, match="key"):
+        bfjax.run(restarts(attack, 4), predict, image, label)
+
+
+def test_what_cannot_be_is_named():
+    with pytest.raises(ValueError, match=r"start=0\.0"):
+        minimal(make_bim, start=0.0)
+    with pytest.raises(ValueError, match="num_finer=0"):
+        smallest_step(bfjax.attacks.fgsm(), num_finer=0)
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        restarts(bfjax.attacks.bim(), 0)

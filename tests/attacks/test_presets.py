@@ -1,0 +1,36 @@
+import jax
+import numpy as np
+import pytest
+
+import bfjax
+from bfjax.attacks import fixed, foolbox2
+from tests.networks import answers, images, smooth_network
+
+
+@pytest.mark.parametrize("name", ["bim", "fgsm", "mi_fgsm", "saliency_map"])
+def test_searches_go_less_far_than_fixed_attacks(name):
+    """Those of foolbox 2 seek the smallest change; each fools wherever the fixed one does."""
+    predict, batch = smooth_network(classes=2, scale=1.0), images(6, low=0.2, high=0.8)
+    labels = answers(predict, batch)
+    small, large = (
+        bfjax.run_batch(preset()[name], predict, batch, labels) for preset in (foolbox2, fixed)
+    )
+    fooled = [np.asarray(r.logits.argmax(-1) != labels) for r in (small, large)]
+    assert fooled[0].mean() > 0.8
+    assert (fooled[0] >= fooled[1]).all()
+    change = [np.square(r.adversarial - batch).mean((1, 2, 3)) for r in (small, large)]
+    assert (change[0] <= change[1] + 1e-9)[fooled[1]].all()
+
+
+def test_the_presets_have_the_papers_baselines():
+    names = ["bim", "carlini_wagner_l2", "saliency_map", "fgsm", "mi_fgsm"]
+    assert list(foolbox2()) == list(fixed()) == names
+    cw = foolbox2()["carlini_wagner_l2"]
+    assert (cw.binary_search_steps, cw.max_steps, cw.initial_const) == (5, 1000, 0.01)
+    bim = fixed(epsilon=0.05)["bim"]
+    assert float(bim.project.args[0]) == 0.05
+    # equal presets share a compilation
+    for one, other in zip(foolbox2().values(), foolbox2().values(), strict=True):
+        assert jax.tree.structure(one) == jax.tree.structure(other)
+    with pytest.raises(ValueError, match="epsilon"):
+        fixed(epsilon=0.0)
