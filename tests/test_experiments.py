@@ -1,6 +1,8 @@
 import json
 
-from experiments import white_box
+from PIL import Image
+
+from experiments import figure2, white_box
 from tests.test_evaluate import checkpoint
 
 
@@ -19,3 +21,17 @@ def test_white_box_runs_resumes_and_draws_up_its_table(tmp_path, monkeypatch):
     shards = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
     white_box.main(config)
     assert shards == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
+
+
+def test_figure2_attacks_all_and_draws_what_both_fields_fool(tmp_path, monkeypatch):
+    monkeypatch.setattr(figure2, "RESULTS", tmp_path / "figure2")
+    model = checkpoint(tmp_path / "model")
+    figure2.main(figure2.Config(model=model, data="phantom", num_images=20, batch_size=8))
+    summary = json.loads((tmp_path / "figure2" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["images"] == 20
+    assert 0 <= summary["fooled"] <= summary["correct"] <= 20
+    losses = summary["mean_cross_entropy"]
+    assert losses["adversarial"] > losses["clean"]
+    with Image.open(tmp_path / "figure2" / "figure2.png") as picture:
+        assert picture.width > 600
+    assert (tmp_path / "figure2" / "figure2.pdf").read_bytes().startswith(b"%PDF")
