@@ -98,3 +98,11 @@ def test_public_functions_are_documented_and_take_options_by_keyword(function):
         assert f"{parameter.name}:" in doc, f"{parameter.name} is not described"
         if parameter.default is not inspect.Parameter.empty and parameter.name != "min_degree":
             assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, parameter
+
+
+def test_every_name_of_the_package_is_there():
+    assert {"run", "run_batch", "attacks", "models", "Attack"} <= set(bfjax.__all__)
+    for name in bfjax.__all__:
+        assert getattr(bfjax, name) is not None
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        bfjax.nothing_of_the_kind  # noqa: B018

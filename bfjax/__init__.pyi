@@ -1,0 +1,61 @@
+from . import attack as attack
+from . import attacks as attacks
+from . import data as data
+from . import field as field
+from . import metrics as metrics
+from . import models as models
+from .attack import finish, init, run, run_batch, step
+from .field import (
+    additive,
+    bias_field,
+    compose,
+    free_log_field,
+    pixelwise,
+    polynomial_tps,
+)
+from .types import (
+    Attack,
+    AttackFlags,
+    AttackInfo,
+    AttackResult,
+    AttackState,
+    Field,
+    Image,
+    Logits,
+    Perturbation,
+    Predict,
+    Search,
+    as_pytree,
+)
+
+__all__ = [
+    "Attack",
+    "AttackFlags",
+    "AttackInfo",
+    "AttackResult",
+    "AttackState",
+    "Field",
+    "Image",
+    "Logits",
+    "Perturbation",
+    "Predict",
+    "Search",
+    "additive",
+    "as_pytree",
+    "attack",
+    "attacks",
+    "bias_field",
+    "compose",
+    "data",
+    "field",
+    "finish",
+    "free_log_field",
+    "init",
+    "metrics",
+    "models",
+    "pixelwise",
+    "polynomial_tps",
+    "run",
+    "run_batch",
+    "step",
+]
