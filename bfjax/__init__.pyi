@@ -1,6 +1,7 @@
 from . import attack as attack
 from . import attacks as attacks
 from . import data as data
+from . import explain as explain
 from . import field as field
 from . import metrics as metrics
 from . import models as models
@@ -47,6 +48,7 @@ __all__ = [
     "bias_field",
     "compose",
     "data",
+    "explain",
     "field",
     "finish",
     "free_log_field",

@@ -9,6 +9,7 @@ import pytest
 import bfjax
 import bfjax.attack
 import bfjax.attacks
+import bfjax.explain
 import bfjax.field
 import bfjax.metrics
 
@@ -20,6 +21,7 @@ LAYERS = {
     "field": {"types"},
     "attack": {"types", "field"},
     "attacks": {"types", "field", "attack"},
+    "explain": {"types", "field", "attack"},
     "metrics": {"types"},
     "home": set(),
     "progress": set(),
@@ -36,7 +38,7 @@ LAYERS = {
     "curves": {"records"},
     "summary": {"metrics"},
 }
-ABOVE_THE_LINE = ("types", "field", "attack", "attacks", "metrics")
+ABOVE_THE_LINE = ("types", "field", "attack", "attacks", "explain", "metrics")
 CORE = {"__future__", "bfjax", "jax", "jaxtyping", "numpy", "optax"}
 
 
@@ -79,7 +81,7 @@ def test_no_file_is_longer_than_a_person_reads():
 
 
 def _public():
-    for module in (bfjax.field, bfjax.attack, bfjax.attacks, bfjax.metrics):
+    for module in (bfjax.field, bfjax.attack, bfjax.attacks, bfjax.explain, bfjax.metrics):
         for name, value in vars(module).items():
             ours = inspect.isfunction(value) and value.__module__.startswith("bfjax")
             if ours and not name.startswith("_"):
