@@ -9,14 +9,21 @@ README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 
 
-def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
+    """One after the other, as a reader would paste them; with fewer phantoms after the first."""
+    first, *others = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    assert len([line for line in first.splitlines() if line.strip()]) <= 12
     checkpoint(tmp_path / "bfjax-demo" / "model", image_size=96)
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
+    names: dict = {}
+    exec(compile(first, "README.md", "exec"), names)
     share = float(capsys.readouterr().out.split()[-1])
     assert 0 <= share <= 1
+    names |= {"images": names["images"][:2], "labels": names["labels"][:2]}
+    for code in others:
+        exec(compile(code, "README.md", "exec"), names)
+    for name in ("bim", "eq3", "smallest", "moved"):
+        assert names[name].adversarial.shape == (2, 96, 96, 1)
 
 
 def test_every_file_that_is_linked_is_there():
@@ -28,7 +35,8 @@ def test_every_file_that_is_linked_is_there():
 def test_every_command_that_is_named_is_there():
     from bfjax.cli import COMMANDS
 
-    code = "\n".join(re.findall(r"^ {4}.*$|`[^`]*`", TEXT, re.MULTILINE))
+    prose = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
+    code = "\n".join(re.findall(r"^ {4}.*$|`[^`]*`", prose, re.MULTILINE))
     named = set(re.findall(r"bfjax ([a-z]+)", code))
     assert named
     assert named <= set(COMMANDS)

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from bfjax.models.classifier import Classifier
 from bfjax.models.layers import Conv, Dense
 from bfjax.models.pooling import average_pool, max_pool
 from bfjax.models.settings import Settings
-from bfjax.types import PRNGKey
 
 # layers of each dense block, channels that a layer adds, and the stem's; Table 1
 _BLOCKS = (6, 12, 24, 16)
@@ -73,7 +73,7 @@ class Transition(nnx.Module):
         return self.reduce(average_pool(self.preactivation(x, training=training)))
 
 
-class DenseNet121(nnx.Module):
+class DenseNet121(Classifier):
     """DenseNet121: images in [0, 1] to logits, normalisation inside.
 
     The weights are zeros: `bfjax.models.build` draws them.
@@ -101,33 +101,14 @@ class DenseNet121(nnx.Module):
         self.preactivation = config.preactivation(c)
         self.head = Dense(c, config.num_classes)
 
-    def __call__(
-        self,
-        x: Float[Array, "*batch h w c"],
-        *,
-        training: bool = False,
-        key: PRNGKey | None = None,
-    ) -> Float[Array, "*batch classes"]:
-        """The logits of images.
-
-        Args:
-          x: (..., h, w, c) in [0, 1], h and w at least 32; a grey image given to an RGB model is
-            taken as three equal channels.
-          training: normalise by the batch, and update the running averages.
-          key: not used; the network draws nothing.
-
-        Returns:
-          (..., classes), in the type of `x`.
-
-        Raises:
-          ValueError: the image's shape does not fit.
-        """
-        del key
-        x = self.config.normalize(x)
+    def features(
+        self, x: Float[Array, "*batch h w planes"], *, training: bool
+    ) -> Float[Array, "*batch h2 w2 c"]:
+        """The last activations of normalised images."""
         x = max_pool(jax.nn.relu(self.stem(x, training=training)))
         for i, block in enumerate(self.blocks):
             if i > 0:
                 x = self.transitions[i - 1](x, training=training)
             for layer in block:
                 x = layer(x, training=training)
-        return self.head(jnp.mean(self.preactivation(x, training=training), (-3, -2)))
+        return self.preactivation(x, training=training)

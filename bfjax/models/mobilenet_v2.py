@@ -10,14 +10,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from bfjax.models.classifier import Classifier
 from bfjax.models.layers import Dense, relu6
 from bfjax.models.settings import Settings
-from bfjax.types import PRNGKey
 
 # (expansion, channels, blocks, stride of the first), Table 2
 _STAGES = (
@@ -35,7 +33,6 @@ class MobileNetV2Config(Settings):
     """What makes one MobileNet V2 differ from another; as it stands, torchvision's and timm's.
 
     Attributes:
-      dropout: the share of features dropped before the classifier, in training only.
       padding: of the 3×3 layers, ``"symmetric"`` (one zero on each side, PyTorch's) or ``"same"``
         (TensorFlow's and Keras').
 
@@ -43,13 +40,10 @@ class MobileNetV2Config(Settings):
       ValueError: a field is out of its range.
     """
 
-    dropout: float = 0.0
     padding: str = "symmetric"
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.padding not in ("same", "symmetric"):
             raise ValueError(f"padding must be 'same' or 'symmetric', got {self.padding!r}")
 
@@ -94,12 +88,13 @@ class InvertedResidual(nnx.Module):
         return x + y if self.residual else y
 
 
-class MobileNetV2(nnx.Module):
+class MobileNetV2(Classifier):
     """MobileNet V2: images in [0, 1] to logits, normalisation inside.
 
     The weights are zeros: `bfjax.models.build` draws them.
 
     Example:
+      >>> import jax, jax.numpy as jnp
       >>> model = MobileNetV2(MobileNetV2Config(num_classes=3, width=0.35))
       >>> jax.eval_shape(model, jnp.zeros((2, 32, 32, 1))).shape
       (2, 3)
@@ -126,35 +121,12 @@ class MobileNetV2(nnx.Module):
         self.last = config.conv_norm(1, 1, c_in, features)
         self.head = Dense(features, config.num_classes)
 
-    def __call__(
-        self,
-        x: Float[Array, "*batch h w c"],
-        *,
-        training: bool = False,
-        key: PRNGKey | None = None,
-    ) -> Float[Array, "*batch classes"]:
-        """The logits of images.
-
-        Args:
-          x: (..., h, w, c) in [0, 1], h and w at least 32; a grey image given to an RGB model is
-            taken as three equal channels.
-          training: normalise by the batch, and update the running averages.
-          key: for dropout, needed only where it is in use.
-
-        Returns:
-          (..., classes), in the type of `x`.
-
-        Raises:
-          ValueError: the image's shape does not fit, or dropout lacks its key.
-        """
-        x = relu6(self.stem(self.config.normalize(x), training=training))
+    def features(
+        self, x: Float[Array, "*batch h w planes"], *, training: bool
+    ) -> Float[Array, "*batch h2 w2 c"]:
+        """The last activations of normalised images."""
+        x = relu6(self.stem(x, training=training))
         for stage in self.stages:
             for block in stage:
                 x = block(x, training=training)
-        x = relu6(self.last(x, training=training)).mean((-3, -2))
-        if training and self.config.dropout:
-            if key is None:
-                raise ValueError("dropout needs a key in training")
-            keep = jax.random.bernoulli(key, 1 - self.config.dropout, x.shape)
-            x = jnp.where(keep, x / (1 - self.config.dropout), 0)
-        return self.head(x)
+        return relu6(self.last(x, training=training))

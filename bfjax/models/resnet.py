@@ -11,14 +11,13 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from bfjax.models.classifier import Classifier
 from bfjax.models.layers import Dense
 from bfjax.models.pooling import max_pool
 from bfjax.models.settings import Settings
-from bfjax.types import PRNGKey
 
 # (blocks, channels of their 3×3 convolution, stride of the first), Table 1
 _STAGES = ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2))
@@ -81,12 +80,13 @@ class Bottleneck(nnx.Module):
         return jax.nn.relu(y + (self.shortcut(x, training=training) if self.shortcut else x))
 
 
-class ResNet50(nnx.Module):
+class ResNet50(Classifier):
     """ResNet50: images in [0, 1] to logits, normalisation inside.
 
     The weights are zeros: `bfjax.models.build` draws them.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> model = ResNet50(ResNet50Config(num_classes=3, width=0.125))
       >>> model(jnp.zeros((2, 32, 32, 1))).shape
       (2, 3)
@@ -106,31 +106,12 @@ class ResNet50(nnx.Module):
         self.stages = nnx.List(stages)
         self.head = Dense(c_in, config.num_classes)
 
-    def __call__(
-        self,
-        x: Float[Array, "*batch h w c"],
-        *,
-        training: bool = False,
-        key: PRNGKey | None = None,
-    ) -> Float[Array, "*batch classes"]:
-        """The logits of images.
-
-        Args:
-          x: (..., h, w, c) in [0, 1], h and w at least 32; a grey image given to an RGB model is
-            taken as three equal channels.
-          training: normalise by the batch, and update the running averages.
-          key: not used; the network draws nothing.
-
-        Returns:
-          (..., classes), in the type of `x`.
-
-        Raises:
-          ValueError: the image's shape does not fit.
-        """
-        del key
-        x = self.config.normalize(x)
+    def features(
+        self, x: Float[Array, "*batch h w planes"], *, training: bool
+    ) -> Float[Array, "*batch h2 w2 c"]:
+        """The last activations of normalised images."""
         x = max_pool(jax.nn.relu(self.stem(x, training=training)))
         for stage in self.stages:
             for block in stage:
                 x = block(x, training=training)
-        return self.head(jnp.mean(x, (-3, -2)))
+        return x

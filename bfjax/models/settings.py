@@ -1,4 +1,4 @@
-"""What the configs of the networks with PyTorch's and Keras' ImageNet weights share."""
+"""What the configs of the networks share."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Settings:
       bn_momentum: the share of the running averages that a training step keeps.
       mean: one number, or those of red, green and blue, for images in [0, 1]; kept as a tuple.
       std: as many numbers.
+      dropout: the share of features dropped before the classifier, in training only.
 
     Raises:
       ValueError: a field is out of its range.
@@ -41,6 +42,7 @@ class Settings:
     bn_momentum: float = 0.9
     mean: Sequence[float] = (0.485, 0.456, 0.406)
     std: Sequence[float] = (0.229, 0.224, 0.225)
+    dropout: float = 0.0
 
     def __post_init__(self):
         for name in ("mean", "std"):  # a checkpoint's JSON has lists, which cannot be hashed
@@ -53,6 +55,8 @@ class Settings:
             raise ValueError(f"width must leave each layer a channel, got {self.width}")
         if len(self.mean) not in (1, 3) or len(self.mean) != len(self.std):
             raise ValueError(f"mean and std have 1 or 3 numbers, got {self.mean} and {self.std}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, got {self.std}")
 

@@ -1,10 +1,26 @@
 """Networks of other libraries with random weights and running averages, as oracles of ours."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bfjax import models
+
+CLASSES = 5
+
+
+@functools.cache
+def keras_network(name):
+    """One of `keras.applications`, with random weights."""
+    import keras
+
+    with jax.numpy_rank_promotion("allow"):
+        network = getattr(keras.applications, name)(
+            weights=None, classes=CLASSES, input_shape=(64, 64, 3), classifier_activation=None
+        )
+    return randomize_keras(network)
 
 
 def redraw(name, shape, generator, *, fan_in):
@@ -97,3 +113,23 @@ def difference(found, expected):
     assert found.shape == expected.shape
     assert np.isfinite(expected).all()
     return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def assert_equals_keras(path, name, network, settings, preprocess):
+    """Written by Keras, read by us: the same logits, in training form and frozen."""
+    model = models.build(name, num_classes=CLASSES, channels=3, **settings)
+    model = models.load_pretrained(model, write_keras(network, path))
+    images = draw_images(2, 64, 64, 3)
+    expected = keras_logits(network, preprocess(255 * images))
+    assert difference(logits(model, images), expected) <= 1e-4
+    assert difference(logits(models.freeze(model), images), expected) <= 1e-4
+
+
+def assert_equals_torch(path, name, network):
+    """A PyTorch state dict, read by us: the same logits, in training form and frozen."""
+    model = models.build(name, num_classes=CLASSES, channels=3)
+    model = models.load_pretrained(model, write_torch(network, path))
+    images = draw_images(2, 64, 64, 3)
+    expected = torch_logits(network, images, model.config)
+    assert difference(logits(model, images), expected) <= 1e-4
+    assert difference(logits(models.freeze(model), images), expected) <= 1e-4

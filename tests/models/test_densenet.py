@@ -1,7 +1,6 @@
 import functools
 
 import h5py
-import jax
 import numpy as np
 import pytest
 
@@ -9,32 +8,16 @@ from bfjax import models
 from bfjax.models import densenet
 from bfjax.models.registry import weights_of
 from tests.models.parity import (
-    difference,
-    draw_images,
-    keras_logits,
-    logits,
-    randomize_keras,
+    CLASSES,
+    assert_equals_keras,
+    assert_equals_torch,
+    keras_network,
     randomize_torch,
-    torch_logits,
     write_keras,
-    write_torch,
 )
-
-CLASSES = 5
 
 # Keras' variables, on NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-
-@functools.cache
-def keras_densenet():
-    import keras
-
-    with jax.numpy_rank_promotion("allow"):
-        network = keras.applications.DenseNet121(
-            weights=None, classes=CLASSES, input_shape=(64, 64, 3), classifier_activation=None
-        )
-    return randomize_keras(network)
 
 
 @functools.cache
@@ -97,32 +80,21 @@ def torch_densenet():
 def test_equals_keras_through_the_real_files(tmp_path, name):
     import keras
 
-    path = write_keras(keras_densenet(), tmp_path / name)
-    model = models.build("densenet121", num_classes=CLASSES, channels=3, **densenet.KERAS)
-    model = models.load_pretrained(model, path)
-    images = draw_images(2, 64, 64, 3)
-    seen = keras.applications.densenet.preprocess_input(255 * images)
-    expected = keras_logits(keras_densenet(), seen)
-    assert difference(logits(model, images), expected) <= 1e-4
-    assert difference(logits(models.freeze(model), images), expected) <= 1e-4
+    preprocess = keras.applications.densenet.preprocess_input
+    network = keras_network("DenseNet121")
+    assert_equals_keras(tmp_path / name, "densenet121", network, densenet.KERAS, preprocess)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.npz"])
 def test_equals_torch_through_the_real_files(tmp_path, name):
-    path = write_torch(torch_densenet(), tmp_path / name)
-    model = models.build("densenet121", num_classes=CLASSES, channels=3)
-    model = models.load_pretrained(model, path)
-    images = draw_images(2, 64, 64, 3)
-    expected = torch_logits(torch_densenet(), images, model.config)
-    assert difference(logits(model, images), expected) <= 1e-4
-    assert difference(logits(models.freeze(model), images), expected) <= 1e-4
+    assert_equals_torch(tmp_path / name, "densenet121", torch_densenet())
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_files_for_keras_2_have_slashes_in_their_layers_names(tmp_path):
-    new = write_keras(keras_densenet(), tmp_path / "named.h5")
+    new = write_keras(keras_network("DenseNet121"), tmp_path / "named.h5")
     with h5py.File(new) as source, h5py.File(tmp_path / "old.h5", "w") as target:
         for layer, group in source["model_weights"].items():
             old = {"conv1_conv": "conv1/conv", "conv1_bn": "conv1/bn", "predictions": "fc1000"}

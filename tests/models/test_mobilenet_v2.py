@@ -1,6 +1,5 @@
 import functools
 
-import jax
 import numpy as np
 import pytest
 
@@ -8,18 +7,13 @@ from bfjax import models
 from bfjax.models import mobilenet_v2
 from bfjax.models.registry import weights_of
 from tests.models.parity import (
-    difference,
-    draw_images,
-    keras_logits,
-    logits,
-    randomize_keras,
+    CLASSES,
+    assert_equals_keras,
+    assert_equals_torch,
+    keras_network,
     randomize_torch,
-    torch_logits,
-    write_keras,
     write_torch,
 )
-
-CLASSES = 5
 
 # (expansion, channels, blocks, stride of the first)
 STAGES = [
@@ -29,17 +23,6 @@ STAGES = [
 
 # Keras' variables, on NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-
-@functools.cache
-def keras_mobilenet():
-    import keras
-
-    with jax.numpy_rank_promotion("allow"):
-        network = keras.applications.MobileNetV2(
-            weights=None, classes=CLASSES, input_shape=(64, 64, 3), classifier_activation=None
-        )
-    return randomize_keras(network)
 
 
 @functools.cache
@@ -106,25 +89,14 @@ def timm_names():
 def test_equals_keras_through_the_real_files(tmp_path, name):
     import keras
 
-    path = write_keras(keras_mobilenet(), tmp_path / name)
-    model = models.build("mobilenet_v2", num_classes=CLASSES, channels=3, **mobilenet_v2.KERAS)
-    model = models.load_pretrained(model, path)
-    images = draw_images(2, 64, 64, 3)
-    seen = keras.applications.mobilenet_v2.preprocess_input(255 * images)
-    expected = keras_logits(keras_mobilenet(), seen)
-    assert difference(logits(model, images), expected) <= 1e-4
-    assert difference(logits(models.freeze(model), images), expected) <= 1e-4
+    preprocess = keras.applications.mobilenet_v2.preprocess_input
+    network = keras_network("MobileNetV2")
+    assert_equals_keras(tmp_path / name, "mobilenet_v2", network, mobilenet_v2.KERAS, preprocess)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.npz"])
 def test_equals_torch_through_the_real_files(tmp_path, name):
-    path = write_torch(torch_mobilenet(), tmp_path / name)
-    model = models.build("mobilenet_v2", num_classes=CLASSES, channels=3)
-    model = models.load_pretrained(model, path)
-    images = draw_images(2, 64, 64, 3)
-    expected = torch_logits(torch_mobilenet(), images, model.config)
-    assert difference(logits(model, images), expected) <= 1e-4
-    assert difference(logits(models.freeze(model), images), expected) <= 1e-4
+    assert_equals_torch(tmp_path / name, "mobilenet_v2", torch_mobilenet())
 
 
 def test_timm_has_other_names_for_the_same_layers(tmp_path):

@@ -1,37 +1,18 @@
 import functools
 
-import jax
 import pytest
 
-from bfjax import models
 from bfjax.models import resnet
 from tests.models.parity import (
-    difference,
-    draw_images,
-    keras_logits,
-    logits,
-    randomize_keras,
+    CLASSES,
+    assert_equals_keras,
+    assert_equals_torch,
+    keras_network,
     randomize_torch,
-    torch_logits,
-    write_keras,
-    write_torch,
 )
-
-CLASSES = 5
 
 # Keras' variables, on NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-
-@functools.cache
-def keras_resnet():
-    import keras
-
-    with jax.numpy_rank_promotion("allow"):
-        network = keras.applications.ResNet50(
-            weights=None, classes=CLASSES, input_shape=(64, 64, 3), classifier_activation=None
-        )
-    return randomize_keras(network)
 
 
 @functools.cache
@@ -88,22 +69,11 @@ def torch_resnet():
 def test_equals_keras_through_the_real_files(tmp_path, name):
     import keras
 
-    path = write_keras(keras_resnet(), tmp_path / name)
-    model = models.build("resnet50", num_classes=CLASSES, channels=3, **resnet.KERAS)
-    model = models.load_pretrained(model, path)
-    images = draw_images(2, 64, 64, 3)
-    seen = keras.applications.resnet50.preprocess_input(255 * images)
-    expected = keras_logits(keras_resnet(), seen)
-    assert difference(logits(model, images), expected) <= 1e-4
-    assert difference(logits(models.freeze(model), images), expected) <= 1e-4
+    preprocess = keras.applications.resnet50.preprocess_input
+    network = keras_network("ResNet50")
+    assert_equals_keras(tmp_path / name, "resnet50", network, resnet.KERAS, preprocess)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.npz"])
 def test_equals_torch_through_the_real_files(tmp_path, name):
-    path = write_torch(torch_resnet(), tmp_path / name)
-    model = models.build("resnet50", num_classes=CLASSES, channels=3)
-    model = models.load_pretrained(model, path)
-    images = draw_images(2, 64, 64, 3)
-    expected = torch_logits(torch_resnet(), images, model.config)
-    assert difference(logits(model, images), expected) <= 1e-4
-    assert difference(logits(models.freeze(model), images), expected) <= 1e-4
+    assert_equals_torch(tmp_path / name, "resnet50", torch_resnet())
