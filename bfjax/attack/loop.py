@@ -229,11 +229,11 @@ def _lowered(
 
 def _flags(trace: AttackInfo, objective: Scalar) -> AttackFlags:
     logits = trace.logits.astype(jnp.float32)
-    two = logits.shape[-1] > 1
-    certain = jax.nn.softmax(logits) if two else jax.nn.sigmoid(logits)
+    if logits.shape[-1] == 1:  # a single logit is a softmax over itself and 0
+        logits = jnp.concatenate([logits, jnp.zeros_like(logits)], -1)
     return AttackFlags(
         zero_gradient=jnp.any(~(trace.gradient > 0) | ~jnp.isfinite(trace.gradient)),
-        saturated=jnp.any(certain.max(-1) == 1) | jnp.any(~two & (certain.min(-1) == 0)),
+        saturated=jnp.any(jax.nn.softmax(logits).max(-1) == 1),
         not_raised=~(objective > trace.objective[0]),
     )
 
