@@ -27,7 +27,7 @@ def test_figure2_attacks_all_and_draws_what_both_fields_fool(tmp_path, monkeypat
     monkeypatch.setattr(figure2, "RESULTS", tmp_path / "figure2")
     model = checkpoint(tmp_path / "model")
     figure2.main(figure2.Config(model=model, data="phantom", num_images=20, batch_size=8))
-    summary = json.loads((tmp_path / "figure2" / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((tmp_path / "figure2" / "eq3-step-0.06.json").read_text(encoding="utf-8"))
     assert summary["images"] == 20
     assert 0 <= summary["fooled"] <= summary["correct"] <= 20
     losses = summary["mean_cross_entropy"]
