@@ -113,7 +113,7 @@ def saves(folder: Path) -> Iterator[Saves]:
     options = ocp.CheckpointManagerOptions(
         max_to_keep=_KEPT,
         create=True,
-        cleanup_tmp_directories=True,  # what a killed run left behind half written
+        cleanup_tmp_directories=True,  # what a killed run left half written, before the next save
         enable_async_checkpointing=False,  # whoever reads the folder finds what was saved
     )
     names = ("arrays", "about")

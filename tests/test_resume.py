@@ -31,10 +31,12 @@ def test_the_newest_two_are_kept_and_halves_are_swept_away(tmp_path):
         for step in (2, 5, 11):
             states.save(step, jnp.zeros(step), {"step": step})
     (tmp_path / "12.orbax-checkpoint-tmp").mkdir()
+    (tmp_path / "13.orbax-checkpoint-tmp").mkdir()
     with saves(tmp_path) as states:
         assert states.latest == 11
         assert states.about(5) == {"step": 5}
-    assert {f.name for f in tmp_path.iterdir()} == {"5", "11"}
+        states.save(12, jnp.zeros(12), {"step": 12})  # the halves are gone at the latest then
+    assert {f.name for f in tmp_path.iterdir()} == {"11", "12"}
 
 
 def test_an_old_state_that_was_half_deleted_does_not_matter(tmp_path, caplog):
