@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from bfjax import data, feed
-from bfjax.intervals import Interval, calibration_error, mean_auc, wilson
+from bfjax.intervals import Interval, calibration_error, mean_auc
+from bfjax.metrics import wilson_interval
 from bfjax.types import Image, Predict, PRNGKey, as_pytree
 
 
@@ -130,7 +131,7 @@ def measure(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> 
     right = answers == labels
     calibration, calibration_interval = calibration_error(np.exp(log_p.max(axis=1)), right)
     intervals = {
-        "accuracy": wilson(int(right.sum()), n),
+        "accuracy": wilson_interval(int(right.sum()), n),
         "auc": area_interval,
         "calibration_error": calibration_interval,
     }
@@ -138,7 +139,7 @@ def measure(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> 
     if two:
         for c, name in enumerate(("specificity", "sensitivity")):
             if present[c]:
-                intervals[name] = wilson(int(confusion[c, c]), int(confusion[c].sum()))
+                intervals[name] = wilson_interval(int(confusion[c, c]), int(confusion[c].sum()))
     return Metrics(
         count=n,
         accuracy=float(right.mean()),

@@ -1,4 +1,4 @@
-"""How sure a measured share, AUC or calibration error is: 95 % intervals."""
+"""How sure a measured AUC or calibration error is: 95 % intervals (of shares: bfjax.metrics)."""
 
 from __future__ import annotations
 
@@ -6,31 +6,13 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Bool, Float, Int
 
+from bfjax.metrics import wilson_interval
+
 Interval = tuple[float, float]
 
 LEVEL = 0.95
 _Z = float(scipy.stats.norm.ppf((1 + LEVEL) / 2))
 _BINS = 15
-
-
-def wilson(successes: int, count: int) -> Interval:
-    """Wilson's interval of a share; it stays sensible at 0 and at 1.
-
-    Args:
-      successes: how many succeeded.
-      count: of how many, at least 1.
-
-    Returns:
-      The lower and the upper end.
-
-    Example:
-      >>> [round(end, 3) for end in wilson(9, 10)]
-      [0.596, 0.982]
-
-    Reference: Wilson, Probable Inference, JASA 22, 1927.
-    """
-    found = scipy.stats.binomtest(successes, count).proportion_ci(LEVEL, "wilson")
-    return float(found.low), float(found.high)
 
 
 def mean_auc(
@@ -75,7 +57,7 @@ def mean_auc(
         influence += (placed - area) / kind * np.sqrt(kind / np.maximum(kind - 1, 1)) / k
     if total in (0.0, 1.0):
         rarest = int(counts.min())
-        return float(total), wilson(round(total * rarest), rarest)
+        return float(total), wilson_interval(round(total * rarest), rarest, level=LEVEL)
     error = np.sqrt((influence**2).sum()) / (total * (1 - total))
     ends = np.log(total / (1 - total)) + np.array([-1, 1]) * _Z * error
     low, high = 1 / (1 + np.exp(-ends))

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from bfjax.intervals import calibration_error, mean_auc, wilson
+from bfjax.intervals import calibration_error, mean_auc
+from bfjax.metrics import wilson_interval
 
 
 def binary(n=60, seed=0):
@@ -65,7 +66,7 @@ def test_a_perfect_auc_is_not_certain():
     scores, labels = np.arange(10.0), (np.arange(10) >= 6).astype(int)
     found, ends = mean_auc(two(scores), labels)
     assert found == 1
-    assert ends == wilson(4, 4)
+    assert ends == wilson_interval(4, 4)
     assert ends[0] < 0.6
 
 

@@ -10,7 +10,7 @@ Convention:
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Array, Integer
@@ -142,6 +142,25 @@ def _check_lengths(*predictions) -> None:
     shapes = [np.shape(array) for array in predictions]
     if len(shapes[0]) != 1 or len(set(shapes)) != 1:
         raise ValueError(f"one class for each image is wanted from all, got shapes {shapes}")
+
+
+@overload
+def wilson_interval(successes: int, counts: int, *, level: float = 0.95) -> tuple[float, float]: ...
+
+
+@overload
+def wilson_interval(
+    successes: Integer[_Indices, "*shape"],
+    counts: Integer[_Indices, "*shape"],
+    *,
+    level: float = 0.95,
+) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@overload
+def wilson_interval(
+    successes: int | np.ndarray, counts: int | np.ndarray, *, level: float = 0.95
+) -> tuple[float | np.ndarray, float | np.ndarray]: ...
 
 
 def wilson_interval(
