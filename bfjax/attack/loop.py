@@ -113,23 +113,14 @@ def step(
         params = attack.project(params, image)
     best = _better(state.best, info.objective, state.params)
     info = info._replace(gradient=optax.tree.norm(gradient, ord=jnp.inf).astype(jnp.float32))
-    following = AttackState(params, opt_state, key, best)
-    if attack.stop is None:
-        return following, info
-    logits = info.logits
-    if attack.transform is not None:
-        logits = predict(attack.perturbation.apply(state.params, image))
-    done = attack.stop(logits, label)
-    following = following._replace(
-        **{
-            name: jax.tree.map(functools.partial(jnp.where, done), old, new)
-            for name, old, new in (
-                ("params", state.params, params),
-                ("opt_state", state.opt_state, opt_state),
-            )
-        }
-    )
-    return following, info
+    if attack.stop is not None:
+        logits = info.logits
+        if attack.transform is not None:
+            logits = predict(attack.perturbation.apply(state.params, image))
+        keep = functools.partial(jnp.where, attack.stop(logits, label))
+        old, new = (state.params, state.opt_state), (params, opt_state)
+        params, opt_state = jax.tree.map(keep, old, new)
+    return AttackState(params, opt_state, key, best), info
 
 
 def finish(
