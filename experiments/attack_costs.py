@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import tyro
 
-from bfjax import attack, attacks, data, models, records, run_batch
+from bfjax import attack, attacks, models, records, run_batch
 from bfjax.summary import environment
+from experiments.inputs import Inputs, load
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -70,13 +70,9 @@ ATTACKS: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Inputs):
     """Seconds and peak memory of each attack."""
 
-    model: Path
-    """Folder of the checkpoint."""
-    data: str = "chest_xray"
-    """Data set, or the folder where it lies."""
     batch_size: int = 16
     """Images attacked at once."""
     repetitions: int = 5
@@ -127,12 +123,8 @@ def measure(config: Config) -> dict[str, Any]:
     Returns:
       seconds (median), all of them, peak_mib.
     """
-    record, predict = models.load_config(config.model), models.load(config.model)
-    source = data.load(config.data, "test", image_size=record.image_size, resize=record.resize)
-    # every 37th: both classes
-    chosen = [37 * i % len(source) for i in range(config.batch_size)]
-    images = np.stack([data.to_float(source[i]["image"]) for i in chosen])
-    labels = np.asarray(source.labels)[chosen]
+    inputs = load(dataclasses.replace(config, num_images=config.batch_size))
+    predict, images, labels = inputs.predict, inputs.images, inputs.labels
     key = jax.random.key(0)
     made = ATTACKS[config.only][0]() if config.only in ATTACKS else None
 

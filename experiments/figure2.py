@@ -12,8 +12,9 @@ summary does.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,48 +24,31 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from bfjax import AttackFlags, attacks, data, models, progress, records, run_batch
+from bfjax import Attack, AttackFlags, AttackResult, attacks, progress, records, run_batch
 from bfjax.attack import cross_entropy
 from bfjax.metrics import success_rate
 from bfjax.summary import environment
 from experiments.figures import ORANGE, save
+from experiments.inputs import Inputs, load
 
 RESULTS = Path(__file__).parent / "results" / "figure2"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Inputs):
     """Eq. 3 on all test images, and a figure of a few."""
 
-    model: Path
-    """Folder of the checkpoint."""
-    data: str = "chest_xray"
-    """Data set, or the folder where it lies."""
-    num_images: int | None = None
-    """Only so many images, drawn by --seed."""
     batch_size: int = 16
     """Images attacked at once."""
     step_size: float = 0.06
     """Step of the log field: the paper's by default."""
     rows: int = 3
     """X-rays in the figure."""
-    seed: int = 0
-    """Seed of that drawing."""
 
 
 def main(config: Config) -> None:
     """Attacks, then draws and summarises."""
-    record, predict = models.load_config(config.model), models.load(config.model)
-    source = data.load(
-        config.data,
-        "test",
-        image_size=record.image_size,
-        resize=record.resize,
-        num_examples=config.num_images,
-        seed=config.seed,
-    )
-    images = np.stack([data.to_float(source[i]["image"]) for i in range(len(source))])
-    labels = np.asarray(source.labels)
+    record, predict, images, labels = load(config)
     attack = attacks.bim(domain="log", step_size=config.step_size)
     clean, logits, flags = [], [], []
     with progress.bar() as bar:
@@ -100,50 +84,60 @@ def main(config: Config) -> None:
     print(f"Eq. 3 fools {rate.fooled} of {rate.correct}: {100 * float(rate.rate):.2f} %")
     if config.step_size != Config.step_size:
         return
-    # of the first that Eq. 3 fools, those that Eq. 4 fools too
-    first = np.flatnonzero(right & wrong)[: 2 * config.batch_size]
-    smooth = run_batch(attacks.bias_field(images.shape[1:]), predict, images[first], labels[first])
-    both = first[np.asarray(smooth.logits).argmax(1) != labels[first]]
-    chosen = _choose(labels, np.isin(np.arange(len(labels)), both), config.rows)
+    # of those that Eq. 3 fools, in turn by class, the first that Eq. 4 fools too
+    tried = _in_turn(labels, right & wrong)[: 2 * config.batch_size]
+    cases = Cases(images[tried], labels[tried], clean[tried])
+    results = [run_batch(a, predict, cases.images, cases.labels) for a in _fields(images.shape[1:])]
+    both = [np.asarray(result.logits).argmax(1) != cases.labels for result in results]
+    chosen = _in_turn(cases.labels, both[0] & both[1])[: config.rows]
     if not chosen:
         print("no image is fooled by both fields: no figure")
         return
-    figure = draw(predict, images[chosen], labels[chosen], record.class_names)
+    cases, results = jax.tree.map(lambda x: x[np.array(chosen)], (cases, results))
+    figure = draw(cases, results, record.class_names)
     save(figure, RESULTS / "figure2", dpi=90)
 
 
-def _choose(labels: np.ndarray, fooled: np.ndarray, rows: int) -> list[int]:
-    """The first fooled images, the classes in turn."""
-    by_class = [list(np.flatnonzero(fooled & (labels == c))) for c in np.unique(labels)]
-    turns = [queue.pop(0) for _ in range(rows) for queue in by_class if queue]
-    return [int(i) for i in turns[:rows]]
+class Cases(NamedTuple):
+    """Images, their labels, and the classifier's answers to them, all with a leading axis."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
 
 
-def draw(predict, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> Figure:
+def _fields(image_shape: tuple[int, ...]) -> tuple[Attack, Attack]:
+    return attacks.bim(domain="log"), attacks.bias_field(image_shape)
+
+
+def _in_turn(labels: np.ndarray, wanted: np.ndarray) -> list[int]:
+    """The indices of the images that are wanted, the classes in turn."""
+    by_class = [np.flatnonzero(wanted & (labels == c)) for c in np.unique(labels)]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*by_class))
+    return [int(i) for i in turns if i is not None]
+
+
+def draw(cases: Cases, results: list[AttackResult], names: tuple[str, ...]) -> Figure:
     """One row an image: original, Eq. 3's field and image, Eq. 4's; orange where B brightens.
 
     Args:
-      predict: the classifier that is attacked.
-      images: (n, h, w, c).
-      labels: (n,).
+      cases: the clean images.
+      results: of Eq. 3 and of Eq. 4 on them.
       names: of the classes.
 
     Returns:
       A Matplotlib figure, not yet saved.
     """
-    naive = attacks.bim(domain="log")
-    smooth = attacks.bias_field(images.shape[1:])
+    images, labels, clean = cases
     figure = Figure(figsize=(10.4, 2.25 * len(images) + 0.35), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(images), 5, squeeze=False)
-    results = [run_batch(attack, predict, images, labels) for attack in (naive, smooth)]
-    clean = jax.vmap(predict)(images)
     titles = ("original", "Eq. 3: B, ±10 %", "attacked by Eq. 3", "Eq. 4: B, ½ to 2", "by Eq. 4")
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
     for i, axes in enumerate(grid):
         _image(axes[0], images[i], clean[i], labels[i], names)
-        parts = zip((1, 3), (naive, smooth), (1.1, 2.0), results, strict=True)
+        parts = zip((1, 3), _fields(images.shape[1:]), (1.1, 2.0), results, strict=True)
         for column, attack, reach, result in parts:
             params = jax.tree.map(lambda p, i=i: p[i], result.params)
             log_field = attack.perturbation.log_field

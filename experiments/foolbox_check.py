@@ -22,42 +22,28 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from bfjax import attacks, data, models, records, run_batch
+from bfjax import attacks, records, run_batch
 from bfjax.attack import cross_entropy
 from bfjax.summary import environment
+from experiments.inputs import Inputs, load
 
 RESULTS = Path(__file__).parent / "results" / "foolbox_check.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Inputs):
     """FGSM, BIM and C&W, ours and foolbox's."""
 
-    model: Path
-    """Folder of the checkpoint."""
-    data: str = "chest_xray"
-    """Data set, or the folder where it lies."""
-    num_images: int = 32
+    num_images: int | None = 32
     """X-rays, drawn by --seed from the test split."""
     cw_steps: int = 100
     """Steps of each of C&W's three searches."""
-    seed: int = 0
-    """Seed of that drawing."""
 
 
 def main(config: Config) -> None:
     """Compares, prints and writes."""
-    record, predict = models.load_config(config.model), models.load(config.model)
-    source = data.load(
-        config.data,
-        "test",
-        image_size=record.image_size,
-        resize=record.resize,
-        num_examples=config.num_images,
-        seed=config.seed,
-    )
-    images = jnp.stack([data.to_float(source[i]["image"]) for i in range(len(source))])
-    labels = jnp.asarray(source.labels)
+    record, predict, images, labels = load(config)
+    images, labels = jnp.asarray(images), jnp.asarray(labels)
     model, foolbox = _foolbox_model(predict)
     criterion = foolbox.criteria.Misclassification(labels)
     results: dict[str, Any] = {}

@@ -1,0 +1,58 @@
+"""What the experiments on single attacks start from: a checkpoint, and test images that fit it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bfjax import data, models
+from bfjax.models import Checkpoint
+from bfjax.types import Predict
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The options that choose them."""
+
+    model: Path
+    """Folder of the checkpoint."""
+    data: str = "chest_xray"
+    """Data set, or the folder where it lies."""
+    num_images: int | None = None
+    """Only so many test images, drawn by --seed; none: all."""
+    seed: int = 0
+    """Seed of that drawing."""
+
+
+class Loaded(NamedTuple):
+    """The classifier, and the images in [0, 1], (n, h, w, c), with their labels."""
+
+    record: Checkpoint
+    predict: Predict
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def load(config: Inputs) -> Loaded:
+    """Reads what the options name.
+
+    Args:
+      config: the options.
+
+    Returns:
+      The classifier and its test images.
+    """
+    record = models.load_config(config.model)
+    source = data.load(
+        config.data,
+        "test",
+        image_size=record.image_size,
+        resize=record.resize,
+        num_examples=config.num_images,
+        seed=config.seed,
+    )
+    images = np.stack([data.to_float(source[i]["image"]) for i in range(len(source))])
+    return Loaded(record, models.load(config.model), images, np.asarray(source.labels))
