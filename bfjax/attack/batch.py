@@ -18,7 +18,7 @@ def run_batch(
     attack: Attack | Search,
     predict: Predict,
     images: Float[Array | np.ndarray, "batch h w c"],
-    labels: Integer[Array | np.ndarray, " batch"],
+    labels: Integer[Array | np.ndarray, "batch *heads"],
     *,
     key: Key[Array, ...] | None = None,
     on_step: Callable[[int], object] | None = None,
@@ -34,7 +34,8 @@ def run_batch(
       attack: the attack; one that searches is run as a whole, without `on_step`.
       predict: the classifier of one image.
       images: (batch, h, w, c), float in [0, 1].
-      labels: (batch,), the true classes (the targets, for a targeted attack).
+      labels: (batch,), the true classes (the targets, for a targeted attack); of a model with one
+        logit 0 and 1, of multi-label heads (batch, heads) of 0 and 1.
       key: needed only where the attack is random: one typed key, split over the images, or
         (batch,) keys, one an image.
       on_step: called after each step with the number of steps done.
@@ -111,7 +112,7 @@ def _finish(attack, predict, images, labels, state, trace):
 def check_batch(
     predict: Predict,
     images: Shaped[Array | np.ndarray, "batch h w c"],
-    labels: Shaped[Array | np.ndarray, " batch"],
+    labels: Shaped[Array | np.ndarray, "batch *heads"],
     *,
     names: list[str] | None = None,
 ) -> None:
@@ -120,7 +121,7 @@ def check_batch(
     Args:
       predict: the classifier; only its output shape is looked at.
       images: (batch, h, w, c).
-      labels: (batch,).
+      labels: (batch,), or (batch, heads).
       names: what to call the images; their number in the batch by default.
 
     Raises:
@@ -133,7 +134,7 @@ def check_batch(
       ...
       ValueError: image 0 leaves [0, 1]: its values run from 2 to 2; divide by the largest one...
     """
-    if images.ndim != 4 or len(images) == 0 or labels.shape != images.shape[:1]:
+    if images.ndim != 4 or len(images) == 0 or labels.shape[:1] != images.shape[:1]:
         raise ValueError(
             f"images (batch, h, w, c) and as many labels, got {images.shape} and {labels.shape}"
         )
@@ -158,12 +159,16 @@ def check_batch(
     logits = jax.eval_shape(predict, jax.ShapeDtypeStruct(images.shape[1:], images.dtype))
     if getattr(logits, "ndim", 0) != 1:
         raise ValueError(f"predict must return logits of shape (classes,), got {logits}")
-    labels = np.asarray(labels)
-    bad = np.flatnonzero((labels < 0) | (labels >= logits.shape[0]))
+    if labels.ndim > 1 and labels.shape[1:] != logits.shape:
+        raise ValueError(f"labels {labels.shape} do not fit heads {logits.shape}: one 0 or 1 each")
+    # one logit says which of two classes, and so does each head
+    classes = 2 if labels.ndim > 1 else max(logits.shape[0], 2)
+    labels = np.asarray(labels).reshape(len(images), -1)
+    bad = np.argwhere((labels < 0) | (labels >= classes))
     if len(bad):
-        i = int(bad[0])
+        i, head = bad[0]
         name = f"image {i}" if names is None else names[i]
-        raise ValueError(f"{name} has label {labels[i]}, the model has {logits.shape[0]} classes")
+        raise ValueError(f"{name} has label {labels[i, head]}, the model has {classes} classes")
 
 
 def returns_probabilities(logits: Float[np.ndarray, "batch classes"]) -> bool:

@@ -35,6 +35,8 @@ def _spoiled(value):
         (IMAGES, np.array([-1, 0]), "image 0 has label -1"),
         (IMAGES, np.array([0.0, 1.0]), "labels are integers, got float64"),
         (IMAGES, np.array([0]), r"\(1,\)"),
+        (IMAGES, np.array([[0, 1], [1, 2]]), "image 1 has label 2, the model has 2 classes"),
+        (IMAGES, np.array([[0], [1]]), r"\(2, 1\) do not fit heads \(2,\)"),
         (IMAGES[0], np.array([0]), r"\(8, 8, 1\)"),
         (IMAGES[:0], LABELS[:0], r"\(0, 8, 8, 1\)"),
         (np.full((2, 9, 8, 1), 0.5, np.float32), LABELS, r"\(8, 8\).*\(9, 8\)"),
@@ -68,3 +70,22 @@ def test_progress_is_reported_after_every_step():
     seen = []
     bfjax.run_batch(_attack(), _predict, IMAGES, LABELS, on_step=seen.append)
     assert seen == list(range(1, 11))
+
+
+def test_one_logit_has_two_classes(unchecked):
+    def darker(image):
+        return 9 * (image[:4].mean() - image[4:].mean())[None]
+
+    loss = bfjax.attack.binary_cross_entropy
+    attack = bfjax.attacks.bim(loss=loss, num_steps=2)
+    result = bfjax.run_batch(attack, darker, IMAGES, LABELS)
+    assert result.logits[0] > 0 > result.logits[1]
+    with pytest.raises(ValueError, match="image 1 has label 2, the model has 2 classes"):
+        bfjax.run_batch(attack, darker, IMAGES, LABELS + [0, 1])
+
+
+def test_heads_have_a_label_each():
+    labels = np.array([[0, 1], [1, 0]])
+    attack = bfjax.attacks.bim(loss=bfjax.attack.binary_cross_entropy, num_steps=2)
+    result = bfjax.run_batch(attack, _predict, IMAGES, labels)
+    assert ((result.trace.logits[:, 0] < result.logits) == (labels == 0)).all()
