@@ -4,12 +4,7 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # before anyone imports keras
-# What is compiled once is shared by the test processes and by the commands that they start. The
-# loader's complaint that these programs were compiled for another machine is wrong, and silenced.
-_CACHE = tempfile.mkdtemp(prefix="bfjax-tests-") if "PYTEST_XDIST_WORKER" not in os.environ else ""
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+# XLA complains, wrongly, that programs from its cache were compiled for another machine
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax
@@ -19,6 +14,16 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 _real_data_outcomes: list[str] = []
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def pytest_configure(config):
+    """What is compiled once is shared by the test processes and by the commands they start."""
+    if not hasattr(config, "workerinput"):
+        os.environ[_CACHE] = tempfile.mkdtemp(prefix="bfjax-tests-")
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    jax.config.update("jax_compilation_cache_dir", os.environ[_CACHE])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +59,7 @@ def pytest_sessionfinish(session, exitstatus):
     """With BFJAX_REQUIRE_REAL_DATA set, a run in which those tests did not all run has failed."""
     if hasattr(session.config, "workerinput"):  # one of several processes: it saw only its share
         return
-    shutil.rmtree(_CACHE, ignore_errors=True)
+    shutil.rmtree(os.environ[_CACHE], ignore_errors=True)
     if os.environ.get("BFJAX_REQUIRE_REAL_DATA") and exitstatus == 0:
         ran = len(_real_data_outcomes)
         skipped = _real_data_outcomes.count("skipped")

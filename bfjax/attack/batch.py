@@ -18,7 +18,7 @@ def run_batch(
     attack: Attack | Search,
     predict: Predict,
     images: Float[Array | np.ndarray, "batch h w c"],
-    labels: Integer[Array | np.ndarray, "batch *heads"],
+    labels: Integer[Array | np.ndarray, "batch ..."],
     *,
     key: Key[Array, ...] | None = None,
     on_step: Callable[[int], object] | None = None,
@@ -112,7 +112,7 @@ def _finish(attack, predict, images, labels, state, trace):
 def check_batch(
     predict: Predict,
     images: Shaped[Array | np.ndarray, "batch h w c"],
-    labels: Shaped[Array | np.ndarray, "batch *heads"],
+    labels: Shaped[Array | np.ndarray, "batch ..."],
     *,
     names: list[str] | None = None,
 ) -> None:

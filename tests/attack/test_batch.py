@@ -81,7 +81,7 @@ def test_one_logit_has_two_classes(unchecked):
     result = bfjax.run_batch(attack, darker, IMAGES, LABELS)
     assert result.logits[0] > 0 > result.logits[1]
     with pytest.raises(ValueError, match="image 1 has label 2, the model has 2 classes"):
-        bfjax.run_batch(attack, darker, IMAGES, LABELS + [0, 1])
+        bfjax.run_batch(attack, darker, IMAGES, LABELS * 2)
 
 
 def test_heads_have_a_label_each():
