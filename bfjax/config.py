@@ -48,7 +48,28 @@ class BiasFieldConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttackConfig(BiasFieldConfig):
+class RunConfig:
+    """What `bfjax attack` and `bfjax evaluate` have in common."""
+
+    data: str = "chest_xray"
+    """Data set: chest_xray, phantom, or a folder of class folders."""
+    split: str = "test"
+    """Which split of it."""
+    batch_size: int = 16
+    """Images that each device attacks at once."""
+    num_images: int | None = None
+    """Only so many images, drawn by --seed (phantoms: as many as wanted)."""
+    seed: int = 0
+    """Seed of whatever is random: a random start, the phantoms."""
+    measure: bool = True
+    """Also measure BRISQUE, SSIM, PSNR, the smoothness of fields, and success after the images
+    were saved as 8-bit PNG and as JPEG of quality 75."""
+    dry_run: bool = False
+    """Only estimate how long it would take and how much disk."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttackConfig(RunConfig, BiasFieldConfig):
     """Attacks every image of a data set with an adversarial bias field (Eq. 4-7).
 
     Writes summary.json, records.csv, shards/ (records and attack parameters) and gallery/. An
@@ -59,20 +80,32 @@ class AttackConfig(BiasFieldConfig):
     """Folder of the checkpoint that is attacked."""
     targets: tuple[Path, ...] = ()
     """Further checkpoints that judge the same adversarial images (transfer)."""
-    data: str = "chest_xray"
-    """Data set: chest_xray, phantom, or a folder of class folders."""
-    split: str = "test"
-    """Which split of it."""
     out: Path = Path("bfjax-attack")
     """Folder for the results."""
-    batch_size: int = 16
-    """Images attacked at once."""
-    num_images: int | None = None
-    """Only so many images, drawn by --seed (phantoms: as many as wanted)."""
-    seed: int = 0
-    """Seed of whatever is random: a random start, the phantoms."""
     gallery: int = 12
     """Cases drawn into gallery/; 0 for none."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(RunConfig):
+    """Makes attacks on many models and has all of them judge each: the transfer matrices.
+
+    Writes OUT/ATTACK/SOURCE/, each like the folder of `bfjax attack`, and OUT/summary.json. An
+    interrupted run goes on where it stopped, and attacks may be added to one that is finished.
+    """
+
+    sources: tuple[str, ...] = ()
+    """Folders of the checkpoints that are attacked and that judge; a+b attacks the mean of the
+    logits of a and b."""
+    targets: tuple[Path, ...] = ()
+    """Further checkpoints that only judge."""
+    attacks: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Pairs of a name and an attack, a function of bfjax.attacks with its options, such as
+    ours bias_field strong "bim(epsilon=0.2)"."""
+    store_all: bool = False
+    """Also store the images made by attacks whose parameters are as large as an image."""
+    out: Path = Path("bfjax-evaluate")
+    """Folder for the results."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -29,12 +29,13 @@ def main(config: DemoConfig) -> None:
     metrics = train.train(training)
     print(f"classifier: {train.describe(metrics)}")
     console.print("attacking the test phantoms with adversarial bias fields")
-    evaluate.main(
+    evaluate.attack(
         AttackConfig(
             model=training.out,
             data="phantom",
             out=config.out / "attack",
             batch_size=32,
+            measure=False,
             seed=config.seed,
         )
     )

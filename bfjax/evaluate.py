@@ -1,40 +1,47 @@
-"""`bfjax attack`: attacks every image of a data set, in batches that survive an interruption."""
+"""`bfjax attack` and `bfjax evaluate`: attacks on data sets, in cells that survive interruption."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import pyarrow as pa
+from jax.experimental import multihost_utils
 
-from bfjax import attacks, data, gallery, models, progress, records, summary
-from bfjax.attack.batch import run_batch
-from bfjax.config import AttackConfig, BiasFieldConfig
-from bfjax.types import Attack, Predict
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """A model that judges the adversarial images."""
-
-    name: str
-    predict: Predict
-    config: Any
+from bfjax import attacks, cells, data, estimate, gallery, judges, progress, records, summary
+from bfjax.cells import Cell
+from bfjax.config import AttackConfig, BiasFieldConfig, EvaluateConfig
+from bfjax.judges import Target
+from bfjax.specification import parse
+from bfjax.types import Attack
 
 
-def main(config: AttackConfig) -> None:
+def attack(config: AttackConfig) -> None:
     """The command `bfjax attack`: runs, then prints the success rates as a table."""
-    summary.show(attack_dataset(config), config.out)
+    if config.dry_run:
+        estimate.show([attack_cell(config)])
+        return
+    found = attack_dataset(config)
+    if jax.process_index() == 0:
+        summary.show(found, config.out)
+
+
+def evaluate(config: EvaluateConfig) -> None:
+    """The command `bfjax evaluate`: runs, then prints the transfer matrices."""
+    if config.dry_run:
+        estimate.show([cell for row in evaluation_cells(config).values() for cell in row.values()])
+        return
+    found = evaluate_models(config)
+    if jax.process_index() == 0:
+        summary.show_transfer(found, config.out)
 
 
 def attack_dataset(config: AttackConfig) -> dict[str, Any]:
-    """Runs `config`, or what is left of it, and returns the summary.
+    """Runs `config`, or what is left of it.
 
     Args:
       config: what to attack, with what, and where the results go.
@@ -46,48 +53,163 @@ def attack_dataset(config: AttackConfig) -> dict[str, Any]:
       ValueError: for options, images or checkpoints that do not fit, naming the culprit.
       FileNotFoundError: for missing data or checkpoints.
     """
-    if config.batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, got {config.batch_size}")
-    targets = _targets(config)
-    source = _load_source(config, targets)
-    count = len(source)
-    attack = attack_of(config, source[0]["image"].shape)
-    settings = _settings(config, targets, source.class_names, count)
-    records.same_settings(config.out / "settings.json", settings)
-
-    starts = range(0, count, config.batch_size)
-    todo = [i for i in starts if not _shard(config, i).exists()]
-    finished = config.out / "summary.json"
-    if not todo and finished.exists():
-        return json.loads(finished.read_text(encoding="utf-8"))
-    started = time.perf_counter()
+    cell = attack_cell(config)
+    finished = (config.out / "summary.json").exists()
     with progress.bar() as bar:
-        task = bar.add_task("attacking", total=len(todo) * attack.num_steps)
-        for start in todo:
-            indices = range(start, min(start + config.batch_size, count))
-            columns, params = _attack_batch(
-                config, attack, targets, source, indices, lambda _: bar.advance(task)
-            )
-            records.write_shard(_shard(config, start), columns, params)
-    seconds = time.perf_counter() - started
+        found = _run(cell, bar, "attacking")
+    if config.gallery and not finished and jax.process_index() == 0:
+        _draw_gallery(config, cell)
+    return found
 
-    table = records.read_shards(config.out / "shards")
-    results = records.without_params(table)
-    records.write_csv(config.out / "records.csv", results)
-    whole = summary.summarize(results, source.class_names, [t.name for t in targets])
-    whole = {"settings": settings} | whole
-    whole["run"] = summary.environment() | {
-        "images_in_this_run": sum(min(config.batch_size, count - i) for i in todo),
-        "seconds_of_this_run": round(seconds, 2),
-    }
-    if config.gallery:
-        _draw_gallery(config, attack, source, table)
-    records.write_json(finished, whole)  # last: a folder that has it is finished
+
+def evaluate_models(config: EvaluateConfig) -> dict[str, Any]:
+    """Runs `config`, or what is left of it: every attack on every source, judged by all models.
+
+    Args:
+      config: what to run, and where the results go.
+
+    Returns:
+      What `summary.json` holds.
+
+    Raises:
+      ValueError: for options, images or checkpoints that do not fit, naming the culprit.
+      FileNotFoundError: for missing data or checkpoints.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    with progress.bar() as bar:
+        for name, row in evaluation_cells(config).items():
+            for source, cell in row.items():
+                found.setdefault(name, {})[source] = _run(cell, bar, f"{name} on {source}")
+    whole = summary.transfer(found) | {"run": summary.environment()}
+    if jax.process_index() == 0:
+        records.write_json(config.out / "summary.json", whole)
     return whole
 
 
+def _run(cell: Cell, bar: Any, description: str) -> dict[str, Any]:
+    """All missing shards of a cell by all processes, then its summary by the first."""
+    finished = cell.out / "summary.json"
+    if not finished.exists():
+        started = time.perf_counter()
+        total = len(cell.images(cell.missing())) * cell.num_gradients
+        task = bar.add_task(description, total=total)
+        count = cells.run(cell, lambda gradients: bar.advance(task, gradients))
+        bar.remove_task(task)
+        _wait(f"{cell.out}: shards")
+        if jax.process_index() == 0:
+            cells.merge(cell, time.perf_counter() - started, count)
+        _wait(f"{cell.out}: summary")
+    records.same_settings(cell.out / "settings.json", cell.settings)
+    return json.loads(finished.read_text(encoding="utf-8"))
+
+
+def _wait(name: str) -> None:
+    """Until all processes are here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def attack_cell(config: AttackConfig) -> Cell:
+    """What `bfjax attack` runs.
+
+    Args:
+      config: its options.
+
+    Returns:
+      The one cell.
+
+    Raises:
+      ValueError: for options or checkpoints that do not fit, naming the culprit.
+      FileNotFoundError: for missing data or checkpoints.
+    """
+    targets = [judges.load(str(path)) for path in (config.model, *config.targets)]
+    source = _load_source(config, targets)
+    made = attack_of(config, source[0]["image"].shape)
+    settings = dataclasses.asdict(config) | {"extent": list(config.extent)}
+    for presentational in ("gallery", "model", "dry_run"):
+        del settings[presentational]
+    return _cell(config, made, targets, source, config.out, settings, store_all=True)
+
+
+def evaluation_cells(config: EvaluateConfig) -> dict[str, dict[str, Cell]]:
+    """What `bfjax evaluate` runs.
+
+    Args:
+      config: its options.
+
+    Returns:
+      Name of the attack to name of the source to cell.
+
+    Raises:
+      ValueError: for options or checkpoints that do not fit, naming the culprit.
+      FileNotFoundError: for missing data or checkpoints.
+    """
+    if not config.sources or not config.attacks:
+        raise ValueError("an evaluation has at least one of --sources and one of --attacks")
+    for name in config.attacks:
+        if not name or set(name) & set("/\\:\0") or name.startswith("."):
+            raise ValueError(f"the attack's name {name!r} is no name for a folder")
+    sources = [judges.load(text) for text in config.sources]
+    judging = [s for s in sources if "+" not in s.name] + [
+        judges.load(str(p)) for p in config.targets
+    ]
+    source = _load_source(config, sources)
+    shape = source[0]["image"].shape
+    found: dict[str, dict[str, Cell]] = {}
+    for name, text in config.attacks.items():
+        made = parse(text, shape)
+        for attacked in sources:
+            targets = [attacked, *(j for j in judging if j.name != attacked.name)]
+            settings = dataclasses.asdict(config) | {"attack": text}
+            for other in ("attacks", "sources", "dry_run"):
+                del settings[other]
+            out = config.out / name / attacked.name
+            found.setdefault(name, {})[attacked.name] = _cell(
+                config, made, targets, source, out, settings, store_all=config.store_all
+            )
+    return found
+
+
+def _cell(
+    config: AttackConfig | EvaluateConfig,
+    made: Any,
+    targets: Sequence[Target],
+    source: data.Source,
+    out: Path,
+    settings: dict[str, Any],
+    *,
+    store_all: bool,
+) -> Cell:
+    if config.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {config.batch_size}")
+    judges.check(targets)
+    for presentational in ("out", "targets", "num_images"):
+        del settings[presentational]
+    settings |= {
+        "num_images": len(source),
+        "class_names": list(source.class_names),
+        "image_size": targets[0].config.image_size,
+        "resize": targets[0].config.resize,
+        "models": {
+            t.name: {"sha256": t.config.sha256, "architecture": t.config.architecture}
+            for t in targets
+        },
+    }
+    return Cell(
+        attack=made,
+        targets=targets,
+        source=source,
+        out=out,
+        settings=settings,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        measure=config.measure,
+        store_all=store_all,
+    )
+
+
 def attack_of(config: BiasFieldConfig, image_shape: tuple[int, ...]) -> Attack:
-    """The attack that the options describe.
+    """The attack that the options of `bfjax attack` describe.
 
     Args:
       config: the options.
@@ -100,45 +222,7 @@ def attack_of(config: BiasFieldConfig, image_shape: tuple[int, ...]) -> Attack:
     return attacks.bias_field(image_shape, **options)
 
 
-def rebuild(
-    attack: Attack, source: data.Source, table: pa.Table, row: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """One attacked image again, bit for bit, from the parameters that its run stored.
-
-    Args:
-      attack: the attack of the run.
-      source: the images of the run.
-      table: its shards.
-      row: which image.
-
-    Returns:
-      The clean image (h, w, c), its log field (h, w), the adversarial image (h, w, c).
-    """
-    image = jnp.asarray(data.to_float(source[row]["image"]))
-    like = jax.eval_shape(lambda x: attack.perturbation.init(x, jax.random.key(0)), image)
-    params = records.read_params(table, row, like)
-    log_field, adversarial = _perturb(attack, params, image)
-    return image, log_field, adversarial
-
-
-def _targets(config: AttackConfig) -> list[Target]:
-    """The attacked model first, then those that only judge."""
-    found = []
-    for path in (config.model, *config.targets):
-        name = path.resolve().name
-        if any(name == other.name for other in found):
-            raise ValueError(f"two models are called {name}: {path}; rename one of the folders")
-        found.append(Target(name, models.load(path), models.load_config(path)))
-    first, *others = found
-    for other in others:
-        for what in ("class_names", "image_size", "resize"):
-            one, two = getattr(first.config, what), getattr(other.config, what)
-            if one != two:
-                raise ValueError(f"{what} of {first.name} is {one}, of {other.name} {two}")
-    return found
-
-
-def _load_source(config: AttackConfig, targets: list[Target]) -> data.Source:
+def _load_source(config: AttackConfig | EvaluateConfig, targets: Sequence[Target]) -> data.Source:
     trained = targets[0].config
     source = data.load(
         config.data,
@@ -151,109 +235,19 @@ def _load_source(config: AttackConfig, targets: list[Target]) -> data.Source:
     if tuple(source.class_names) != tuple(trained.class_names):
         raise ValueError(
             f"{config.data} has the classes {', '.join(source.class_names)}, "
-            f"{config.model} was trained on {', '.join(trained.class_names)}"
+            f"{targets[0].name} was trained on {', '.join(trained.class_names)}"
         )
     return source
 
 
-def _settings(config: AttackConfig, targets, class_names, count: int) -> dict[str, Any]:
-    """What the results depend on: a resumed run must have the same."""
-    settings = dataclasses.asdict(config) | {"extent": list(config.extent)}
-    for presentational in ("out", "gallery", "targets", "num_images", "model"):
-        del settings[presentational]
-    return settings | {
-        "num_images": count,
-        "class_names": list(class_names),
-        "image_size": targets[0].config.image_size,
-        "resize": targets[0].config.resize,
-        "models": {
-            t.name: {"sha256": t.config.sha256, "architecture": t.config.architecture}
-            for t in targets
-        },
-    }
-
-
-def _shard(config: AttackConfig, start: int) -> Path:
-    return config.out / "shards" / f"{start:07d}.parquet"
-
-
-def _attack_batch(config, attack: Attack, targets, source, indices: range, on_step):
-    """(records, params) of the images at `indices`; a smaller last batch compiles nothing."""
-    batch = [source[i] for i in indices]
-    for record in batch:  # they differ where the checkpoint names no image size
-        if record["image"].shape != source[0]["image"].shape:
-            height, width = record["image"].shape[:2]
-            raise ValueError(
-                f"{record['name']} is {height} x {width}, the first image "
-                f"{' x '.join(map(str, source[0]['image'].shape[:2]))}: bring them to one size"
-            )
-    images = np.stack([data.to_float(record["image"]) for record in batch])
-    labels = np.array([record["label"] for record in batch], np.int32)
-    keys = None
-    if config.start_noise:  # a key an image, so that results do not depend on the batches
-        root = jax.random.key(config.seed)
-        keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(_pad(np.array(indices), config))
-    clean, classes = _pad(images, config), _pad(labels, config)
-    result = run_batch(attack, targets[0].predict, clean, classes, key=keys, on_step=on_step)
-    params = jax.tree.map(lambda leaf: leaf[: len(batch)], result.params)
-    made = [_perturb(attack, _row(params, i), jnp.asarray(images[i])) for i in range(len(batch))]
-    fields, adversarial = (np.stack(arrays) for arrays in zip(*made, strict=True))
-
-    columns: dict[str, Any] = {
-        "file": [record["name"] for record in batch],
-        "label": [source.class_names[i] for i in labels],
-    }
-    for target in targets:
-        prefix = "" if target is targets[0] else f"{target.name}:"
-        for kind, pictures in (("clean", images), ("adversarial", adversarial)):
-            logits = _logits(target.predict, _pad(pictures, config))
-            logits = np.asarray(logits, np.float64)[: len(batch)]
-            if not np.isfinite(logits).all():
-                raise ValueError(f"{target.name} gives NaN or infinite logits; its weights are bad")
-            scores = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
-            predicted = logits.argmax(1)
-            columns[f"{prefix}{kind}_prediction"] = [source.class_names[i] for i in predicted]
-            columns[f"{prefix}{kind}_score"] = scores[np.arange(len(batch)), labels]
-    change = np.abs(np.asarray(adversarial, np.float64) - images)
-    columns |= {
-        "max_change": change.max((1, 2, 3)),
-        "mean_change": change.mean((1, 2, 3)),
-        "max_log_field": np.abs(fields).max((1, 2)),
-        "objective": np.asarray(result.trace.objective)[: len(batch), -1],
-    }
-    return columns, params
-
-
-def _row(batched, i: int):
-    return jax.tree.map(lambda leaf: leaf[i], batched)
-
-
-def _pad(values: np.ndarray, config: AttackConfig) -> np.ndarray:
-    """Repeats the last entry up to the batch size."""
-    missing = config.batch_size - len(values)
-    return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
-
-
-@jax.jit
-def _logits(predict, images):
-    return jax.vmap(predict)(images)
-
-
-@jax.jit
-def _perturb(attack, params, image):
-    """(B̂, X_a) of one image: the one program that makes the image judged and the image rebuilt.
-
-    In a batch, or fused with the classifier, XLA may round differently.
-    """
-    return attack.perturbation.log_field(params), attack.perturbation.apply(params, image)
-
-
-def _draw_gallery(config: AttackConfig, attack: Attack, source, table: pa.Table) -> None:
+def _draw_gallery(config: AttackConfig, cell: Cell) -> None:
     """Fooled cases of every class first, then some that resisted; rebuilt from their parameters."""
+    table = records.read_shards(cell.out / "shards")
     rows = records.without_params(table).to_pylist()
     cases = gallery.choose(rows, config.gallery)
+    made = attack_of(config, cell.source[0]["image"].shape)
     with progress.bar() as bar:
         for row in bar.track(cases, description="drawing"):
-            image, log_field, adversarial = rebuild(attack, source, table, row)
+            image, log_field, adversarial = cells.rebuild(made, cell.source, table, row)
             case = gallery.Case(rows[row], image, log_field, adversarial)
             gallery.draw(config.out / "gallery", row, case)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import grain
@@ -22,10 +23,23 @@ def in_order(source: data.Source, batch_size: int) -> grain.IterDataset:
       batch_size: images at once.
 
     Returns:
-      A data set of images as float32 in [0, 1], (n, h, w, c), and labels (n,).
+      A data set of images as float32 in [0, 1], (n, h, w, c), and labels (n,); reading one raises
+      `ValueError` for images of different sizes, naming one.
     """
-    dataset = _decoded(grain.MapDataset.source(cast(Any, source)))
-    return dataset.batch(batch_size).to_iter_dataset(_READING)
+    dataset = grain.MapDataset.source(cast(Any, source))
+    return dataset.batch(batch_size, batch_fn=_stacked).to_iter_dataset(_READING)
+
+
+def _stacked(batch: Sequence[data.Record]) -> tuple[np.ndarray, np.ndarray]:
+    first = batch[0]["image"].shape
+    for record in batch:  # they differ where the checkpoint names no image size
+        if (shape := record["image"].shape) != first:
+            raise ValueError(
+                f"{record['name']} is {shape[0]} x {shape[1]}, {batch[0]['name']} "
+                f"{first[0]} x {first[1]}: bring them to one size"
+            )
+    images = np.stack([data.to_float(record["image"]) for record in batch])
+    return images, np.array([record["label"] for record in batch], np.int32)
 
 
 def shuffled(
@@ -94,6 +108,19 @@ def split_batches(batch_size: int) -> NamedSharding:
     elif batch_size % len(devices):
         raise ValueError(f"batches of {batch_size} do not divide over {len(devices)} devices")
     return NamedSharding(Mesh(np.array(devices), ("batch",)), PartitionSpec("batch"))
+
+
+def split_locally() -> NamedSharding:
+    """How a batch lies on the devices of this process alone: split along its first axis.
+
+    Returns:
+      The sharding of images and labels.
+
+    Example:
+      >>> split_locally().mesh.size == jax.local_device_count()
+      True
+    """
+    return NamedSharding(Mesh(np.array(jax.local_devices()), ("batch",)), PartitionSpec("batch"))
 
 
 def on_every(split: NamedSharding) -> NamedSharding:

@@ -6,6 +6,7 @@ after its last finished batch.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -35,6 +36,9 @@ def replacing(path: Path) -> Iterator[Path]:
     Yields:
       The temporary path to write to.
 
+    Raises:
+      OSError: there is no room for it.
+
     Example:
       >>> import tempfile
       >>> target = Path(tempfile.mkdtemp()) / "note.txt"
@@ -51,6 +55,14 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise OSError(
+            error.errno,
+            f"no room for {path} ({os.strerror(error.errno or 0)}): what was finished before it is "
+            "kept; make room, and the same command goes on",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -185,6 +185,11 @@ class Search(Protocol):
     of an `Attack`.
     """
 
+    @property
+    def max_gradients(self) -> int:
+        """Gradients of the classifier that it takes at most; three forward passes count as one."""
+        ...
+
     def run(
         self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
     ) -> AttackResult:

@@ -95,7 +95,7 @@ def test_interruption_is_status_130_and_says_how_to_go_on(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     module = importlib.import_module("bfjax.evaluate")
-    monkeypatch.setattr(module, "main", interrupt)
+    monkeypatch.setattr(module, "attack", interrupt)
     status, _, err = run(capsys, "attack", "--model", "m")
     assert status == 130
     assert "goes on where it stopped" in one_line(err)
@@ -128,3 +128,9 @@ def test_help_waits_for_no_heavy_import():
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     assert len(run.stdout.splitlines()) < 24  # fits a screen
+
+
+@pytest.mark.parametrize("process", ["2", "2/2@localhost:1", "0/2@localhost", "a/b@c:1"])
+def test_a_process_that_cannot_be_is_named(process, capsys):
+    assert cli.main(["--process", process, "evaluate"]) == 1
+    assert f"--process is such as 0/2@localhost:8476, got {process}" in capsys.readouterr().err

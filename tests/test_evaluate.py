@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bfjax
-from bfjax import data, evaluate, models, records
+from bfjax import cells, data, estimate, evaluate, judges, models, records
 from bfjax.config import AttackConfig, BiasFieldConfig
 
 SIZE, COUNT, BATCH = 32, 10, 4
@@ -124,7 +124,7 @@ def test_stored_parameters_rebuild_every_image(finished):
     attack = evaluate.attack_of(options, (SIZE, SIZE, 1))
     predict = models.load(options.model)
     for i in range(COUNT):
-        image, log_field, adversarial = evaluate.rebuild(attack, source, table, i)
+        image, log_field, adversarial = cells.rebuild(attack, source, table, i)
         largest, change = float(abs(log_field).max()), float(abs(adversarial - image).max())
         assert largest == pytest.approx(float(rows[i]["max_log_field"]), abs=1e-6)
         assert change == pytest.approx(float(rows[i]["max_change"]), abs=1e-6)
@@ -135,21 +135,21 @@ def test_stored_parameters_rebuild_every_image(finished):
 def test_rebuilding_is_exact(model, tmp_path, monkeypatch):
     """Bit for bit the images that were judged, from the parameters as they are stored."""
     judged = []
-    logits = evaluate._logits
+    logits = judges._logits
 
     def listen(predict, images):
         judged.append(np.asarray(images))
         return logits(predict, images)
 
-    monkeypatch.setattr(evaluate, "_logits", listen)
-    options = config(model, tmp_path, gallery=0)
+    monkeypatch.setattr(judges, "_logits", listen)
+    options = config(model, tmp_path, gallery=0, measure=False)
     evaluate.attack_dataset(options)
     adversarial = np.concatenate(judged[1::2])
     source = data.load("phantom", "test", image_size=SIZE)
     attack = evaluate.attack_of(options, (SIZE, SIZE, 1))
     table = records.read_shards(tmp_path / "shards")
     for i in range(COUNT):
-        _, _, again = evaluate.rebuild(attack, source, table, i)
+        _, _, again = cells.rebuild(attack, source, table, i)
         np.testing.assert_array_equal(again, adversarial[i])
 
 
@@ -168,7 +168,7 @@ def test_gallery_has_pictures_with_harmless_names(finished):
 def test_interrupted_run_redoes_no_batch(finished, model, other_model, tmp_path, monkeypatch):
     options = config(model, tmp_path / "broken", targets=(other_model,))
     calls = []
-    run_batch = evaluate.run_batch
+    run_batch = cells.run_batch
 
     def interrupted(*args, **kwargs):
         calls.append(1)
@@ -176,7 +176,7 @@ def test_interrupted_run_redoes_no_batch(finished, model, other_model, tmp_path,
             raise KeyboardInterrupt
         return run_batch(*args, **kwargs)
 
-    monkeypatch.setattr(evaluate, "run_batch", interrupted)
+    monkeypatch.setattr(cells, "run_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluate.attack_dataset(options)
     assert not (options.out / "summary.json").exists()
@@ -279,3 +279,42 @@ def test_an_unreadable_shard_is_named(tmp_path):
     (tmp_path / "0000000.parquet").write_bytes(b"PAR1 nonsense")
     with pytest.raises(ValueError, match=r"0000000\.parquet cannot be read"):
         records.read_shards(tmp_path)
+
+
+def test_an_estimate_writes_nothing_and_counts_what_is_left(finished, model, tmp_path):
+    options, _, _ = finished
+    cell = evaluate.attack_cell(config(model, tmp_path / "new"))
+    found = estimate.estimate(cell)
+    assert found.images == COUNT
+    assert 0 < found.seconds < 60
+    assert not (tmp_path / "new").exists()
+    stored = sum(f.stat().st_size for f in (options.out / "shards").iterdir())
+    assert stored / 10 < found.size < stored * 10
+    assert estimate.estimate(evaluate.attack_cell(options)) == (0, 0.0, 0)
+
+
+def test_a_full_disk_leaves_earlier_shards_readable(model, tmp_path):
+    """A limit on the size of files stands in for the disk; the system's own error comes back."""
+    out = tmp_path / "full"
+    run = [sys.executable, "-c", _FULL, str(model), str(out)]
+    ended = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "0000004.parquet (File too large)" in ended.stderr
+    assert [p.name for p in (out / "shards").iterdir()] == ["0000000.parquet"]
+    assert records.read_shards(out / "shards").num_rows == BATCH
+
+
+_FULL = """
+import resource, signal, sys
+from bfjax import cells, cli
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+write = cells.records.write_shard
+def once_full(path, columns, params):
+    write(path, columns, params)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+cells.records.write_shard = once_full
+sys.exit(cli.main(["attack", "--model", sys.argv[1], "--out", sys.argv[2], "--data", "phantom",
+    "--num-images", "10", "--batch-size", "4", "--degree", "3", "--grid-size", "3",
+    "--num-steps", "1", "--no-measure"]))
+"""

@@ -36,7 +36,12 @@ LAYERS = {
     "resume": set(),
     "gallery": {"records"},
     "curves": {"records"},
-    "summary": {"metrics"},
+    "measures": {"types", "field", "metrics"},
+    "summary": {"metrics", "measures"},
+    "specification": {"types", "attack", "attacks"},
+    "judges": {"types", "attack", "models"},
+    "cells": {"types", "attack", "data", "feed", "judges", "measures", "records", "summary"},
+    "estimate": {"types", "attacks", "cells", "data", "feed", "judges", "measures"},
 }
 ABOVE_THE_LINE = ("types", "field", "attack", "attacks", "explain", "metrics")
 CORE = {"__future__", "bfjax", "jax", "jaxtyping", "numpy", "optax"}

@@ -77,6 +77,11 @@ class Minimal:
     num_tries: int
     num_bisections: int
 
+    @property
+    def max_gradients(self) -> int:
+        """Of all tries and bisections."""
+        return (self.num_tries + self.num_bisections) * self.make(self.start).num_steps
+
     def run(
         self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
     ) -> AttackResult:
@@ -167,6 +172,11 @@ class SmallestStep:
     num_steps: int = dataclasses.field(metadata={"static": True})
     num_finer: int = dataclasses.field(metadata={"static": True})
 
+    @property
+    def max_gradients(self) -> int:
+        """One, and the forward passes of all lengths."""
+        return 1 + (self.num_steps + self.num_finer) // 3
+
     def run(
         self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
     ) -> AttackResult:
@@ -247,6 +257,11 @@ class Restarts:
 
     attack: Attack
     number: int = dataclasses.field(metadata={"static": True})
+
+    @property
+    def max_gradients(self) -> int:
+        """Of all starts."""
+        return self.number * self.attack.num_steps * self.attack.num_draws
 
     def run(
         self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None

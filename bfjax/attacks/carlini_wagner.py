@@ -83,6 +83,11 @@ class CarliniWagner:
         if not 0 <= self.confidence < math.inf:
             raise ValueError(f"confidence must not be negative, got {self.confidence}")
 
+    @property
+    def max_gradients(self) -> int:
+        """Of all steps of the binary search."""
+        return self.binary_search_steps * self.max_steps
+
     def run(
         self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
     ) -> AttackResult:

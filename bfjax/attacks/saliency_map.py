@@ -70,6 +70,11 @@ class SaliencyMap:
         if not 0 < self.theta <= 1:
             raise ValueError(f"theta must be in (0, 1], got {self.theta}")
 
+    @property
+    def max_gradients(self) -> int:
+        """One a change."""
+        return self.max_steps
+
     def run(
         self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
     ) -> AttackResult:

@@ -94,3 +94,13 @@ def test_what_cannot_be_is_named():
         smallest_step(bfjax.attacks.fgsm(), num_finer=0)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         restarts(bfjax.attacks.bim(), 0)
+
+
+def test_the_most_gradients_are_counted():
+    """From the numbers of the paper's time: (20 + 20) x 10, 5 x 1000, 2000, 1 + 1020 / 3."""
+    found = {name: attack.max_gradients for name, attack in bfjax.attacks.foolbox2().items()}
+    assert found == {
+        "bim": 400, "mi_fgsm": 400, "carlini_wagner_l2": 5000, "saliency_map": 2000, "fgsm": 341
+    }  # fmt: skip
+    twice = bfjax.attack.restarts(bfjax.attacks.pgd(num_steps=7), 2)
+    assert twice.max_gradients == 14
