@@ -157,7 +157,7 @@ def folded_share(warped: Float[Array, "h w 2"]) -> Scalar:
         raise ValueError(f"warped coordinates are (h, w, 2), h and w at least 2, got {shape}")
     down, right = jnp.gradient(warped, axis=(0, 1))
     determinant = right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0]
-    return 1 - jnp.mean(determinant > 0)
+    return jnp.mean(~(determinant > 0))  # so that NaN counts, and 0 is exactly 0
 
 
 def _differences(log_field: LogField) -> tuple[Float[Array, "h across"], Float[Array, "down w"]]:
