@@ -6,6 +6,8 @@ Convention:
     with its name when it is read, and `check` lists all of them.
 """
 
+from bfjax.data.derived import derived_dicom, write_png16
+from bfjax.data.dicom import decode_dicom
 from bfjax.data.image import ImageError, decode, fit, to_float
 from bfjax.data.loading import load
 from bfjax.data.source import Record, Source, Subset, check
@@ -17,7 +19,10 @@ __all__ = [
     "Subset",
     "check",
     "decode",
+    "decode_dicom",
+    "derived_dicom",
     "fit",
     "load",
     "to_float",
+    "write_png16",
 ]

@@ -8,7 +8,8 @@ Convention:
 
     Ignored, and nothing else: names that begin with a dot, `__MACOSX`, `Thumbs.db`,
     `desktop.ini`, and files that lie beside class or split folders. Every other file in a class
-    folder is a record; if it is no image, reading it raises an `ImageError` that names it.
+    folder is a record, DICOM told by its mark and not by its name; if it is no image, reading it
+    raises an `ImageError` that names it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Int64
 
+from bfjax.data.dicom import decode_dicom, is_dicom
 from bfjax.data.image import ImageError, decode, fit, validate
 from bfjax.data.names import parse_name
 from bfjax.data.source import Record, Source
@@ -107,7 +109,8 @@ class FolderSource(Source):
     def _record(self, index: int) -> Record:
         name = self._names[index]
         cause, group = parse_name(name)
-        image = decode(self._read(name), f"{self._root}/{self._prefix}{name}")
+        data, path = self._read(name), f"{self._root}/{self._prefix}{name}"
+        image = decode_dicom(data, path) if is_dicom(data) else decode(data, path)
         return Record(
             image=fit(image, image_size=self._image_size, resize=self._resize),
             label=int(self.labels[index]),

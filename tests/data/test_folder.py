@@ -1,5 +1,6 @@
 import pickle
 import zipfile
+from pathlib import Path
 
 import grain
 import numpy as np
@@ -220,3 +221,22 @@ def test_a_file_of_the_size_is_what_pillow_decodes(data_root):
     for record in source:
         with Image.open(data_root / "chest_xray" / "val" / record["name"]) as image:
             np.testing.assert_array_equal(record["image"][..., 0], np.asarray(image.convert("L")))
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_dicom_files_are_told_by_their_mark(tmp_path, kind):
+    from pydicom.data import get_testdata_file
+
+    scan = Path(get_testdata_file("CT_small.dcm")).read_bytes()
+    files = {"NORMAL/IM1": scan, "PNEUMONIA/a.dcm": grey(7)}
+    root = tmp_path / ("images" if kind == "folder" else "images.zip")
+    if kind == "folder":
+        write_files(root, files)
+    else:
+        with zipfile.ZipFile(root, "w") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+    source = load(root, "all", image_size=None)
+    assert [r["image"].shape for r in source] == [(128, 128, 1), (6, 6, 1)]
+    assert source[0]["image"].dtype == np.uint16
+    assert check(source) == []
