@@ -1,8 +1,10 @@
 import json
 
+import pytest
 from PIL import Image
 
-from experiments import figure2, white_box
+from bfjax import models
+from experiments import figure2, table1, table2, tables, white_box
 from tests.test_evaluate import checkpoint
 
 
@@ -35,3 +37,55 @@ def test_figure2_attacks_all_and_draws_what_both_fields_fool(tmp_path, monkeypat
     with Image.open(tmp_path / "figure2" / "figure2.png") as picture:
         assert picture.width > 600
     assert (tmp_path / "figure2" / "figure2.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.fixture
+def classifiers(tmp_path, monkeypatch):
+    """Two small ones, taken for two of the paper's."""
+    monkeypatch.setenv("BFJAX_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(tables._ARCHITECTURES, "convnet", "ResNet50")
+    mobile = models.build("mobilenet_v1", num_classes=2, channels=1, width=0.05)
+    known = {"class_names": ("NORMAL", "PNEUMONIA"), "image_size": 32, "resize": "squash"}
+    models.save(mobile, tmp_path / "mobile", metadata=known)
+    return tmp_path / "mobile", checkpoint(tmp_path / "net")
+
+
+@pytest.mark.slow
+def test_table1_has_the_papers_rows_and_counts_of_its_own(classifiers, tmp_path, monkeypatch):
+    monkeypatch.setattr(table1, "RESULTS", tmp_path / "results")
+    few = {"ours": "bias_field(degree=2, grid_size=3, num_steps=1)", "transfer": "fgsm"}
+    monkeypatch.setattr(table1, "ATTACKS", few)
+    monkeypatch.setattr(table1, "SEARCHES", {"foolbox2-fgsm": "fgsm"})
+    options = {"data": "phantom", "batch_size": 6, "num_images": 12, "search_images": 6}
+    table1.main(table1.Config(models=classifiers, **options))
+    lines = (tmp_path / "results" / "table1.md").read_text(encoding="utf-8").splitlines()[4:]
+    assert len(lines) == 2 * (len(table1.ATTACKS) + 1) + 2
+    assert lines[0].startswith("| ResNet50 | ours | ")
+    assert "[38.69]" in lines[0]
+    cells = json.loads((tmp_path / "results" / "table1.json").read_text(encoding="utf-8"))["cells"]
+    assert cells["ours"]["net"]["images"] == 12
+    assert cells["ensemble"]["net"]["targets"].keys() == {"mobile", "net"}
+    assert "\\toprule" in (tmp_path / "results" / "table1.tex").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_table2_sweeps_what_it_says(classifiers, tmp_path, monkeypatch):
+    monkeypatch.setattr(table2, "RESULTS", tmp_path / "results")
+    for name, few in {"GRID": ((4, 2),), "DEGREES": (2,), "STRENGTHS": (0.05, 0.2)}.items():
+        monkeypatch.setattr(table2, name, few)
+    options = {"data": "phantom", "batch_size": 8, "num_images": 8, "sweep_images": 8}
+    table2.main(table2.Config(models=classifiers[1:], **options))
+    found = json.loads((tmp_path / "results" / "strength.json").read_text(encoding="utf-8"))
+    weak, strong = (found["cells"][f"max_change={bound}"]["net"] for bound in (0.05, 0.2))
+    assert weak["mean_max_change"] < strong["mean_max_change"] <= 0.2 + 1e-6
+    for name in ("degree.png", "strength.png"):
+        with Image.open(tmp_path / "results" / name) as picture:
+            assert picture.width > 600
+
+
+def test_two_checkpoints_of_one_architecture_are_named(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="none of the paper's classifiers"):
+        tables.names([checkpoint(tmp_path / "a")])
+    monkeypatch.setitem(tables._ARCHITECTURES, "convnet", "ResNet50")
+    with pytest.raises(ValueError, match="stand for the same classifier"):
+        tables.names([tmp_path / "a", checkpoint(tmp_path / "b")])

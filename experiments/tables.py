@@ -1,0 +1,177 @@
+"""What the tables share: the paper's figures beside ours, in Markdown and in LaTeX."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bfjax import evaluate, models, records
+from bfjax.config import EvaluateConfig
+from bfjax.home import home
+from bfjax.metrics import wilson_interval
+
+COLUMNS = ("ResNet50", "DenseNet121", "MobileNet")
+_ARCHITECTURES = {
+    "resnet50": "ResNet50",
+    "densenet121": "DenseNet121",
+    "mobilenet_v1": "MobileNet",
+    "mobilenet_v2": "MobileNet",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The options of both tables."""
+
+    models: tuple[Path, ...]
+    """Folders of the checkpoints: of ResNet50, DenseNet121 and a MobileNet, or some of them."""
+    data: str = "chest_xray"
+    """Data set, or the folder where it lies."""
+    batch_size: int = 16
+    """Images attacked at once."""
+    num_images: int | None = None
+    """Only so many test images, drawn by --seed; none: all."""
+    seed: int = 0
+    """Seed of that drawing, and of random attacks."""
+
+
+def names(folders: Sequence[Path]) -> dict[str, str]:
+    """How the paper calls each checkpoint.
+
+    Args:
+      folders: of the checkpoints.
+
+    Returns:
+      Name of the folder to name in the paper, in the paper's order.
+
+    Raises:
+      ValueError: two are of one architecture, or one is of none of the paper's.
+    """
+    found = {}
+    for folder in folders:
+        architecture = models.load_config(folder).architecture
+        if architecture not in _ARCHITECTURES:
+            raise ValueError(f"{folder} is a {architecture}, none of the paper's classifiers")
+        found[folder.resolve().name] = _ARCHITECTURES[architecture]
+    if len(set(found.values())) < len(found):
+        raise ValueError(f"two checkpoints stand for the same classifier: {found}")
+    return dict(sorted(found.items(), key=lambda item: COLUMNS.index(item[1])))
+
+
+def run(
+    table: str,
+    config: Inputs,
+    attacks: Mapping[str, str],
+    *,
+    sources: Sequence[str] | None = None,
+    targets: Sequence[Path] = (),
+    part: str = "all",
+    num_images: int | None = None,
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Runs what is missing of an evaluation.
+
+    Args:
+      table: names the folder in `BFJAX_HOME`/runs, where it resumes.
+      config: the options.
+      attacks: name to text, as `bfjax evaluate` takes them.
+      sources: the models that are attacked; by default all.
+      targets: others that judge.
+      part: names a folder within that of the table.
+      num_images: in place of the config's.
+
+    Returns:
+      Name of the attack to name of the source to the cell's summary.
+    """
+    out = home() / "runs" / table / part
+    whole = EvaluateConfig(
+        sources=tuple(map(str, config.models)) if sources is None else tuple(sources),
+        targets=tuple(targets),
+        attacks=dict(attacks),
+        data=config.data,
+        batch_size=config.batch_size,
+        num_images=num_images or config.num_images,
+        seed=config.seed,
+        out=out,
+    )
+    evaluate.evaluate_models(whole)
+    return {
+        name: {cell.parent.name: _read(cell) for cell in sorted(out.glob(f"{name}/*/summary.json"))}
+        for name in attacks
+    }
+
+
+def _read(file: Path) -> dict[str, Any]:
+    found = json.loads(file.read_text(encoding="utf-8"))
+    found["settings"]["data"] = Path(found["settings"]["data"]).name
+    return found
+
+
+def cell(rate: Mapping[str, Any], paper: float | None = None) -> str:
+    """A success rate in %, its 95 % interval, k/N, and the paper's figure in brackets.
+
+    Args:
+      rate: `fooled`, `correct` and `rate`.
+      paper: the paper's, in %.
+
+    Returns:
+      Text for a cell.
+
+    Example:
+      >>> cell({"fooled": 214, "correct": 553, "rate": 214 / 553}, 38.69)
+      '38.70 (34.7 to 42.8), 214/553 [38.69]'
+    """
+    beside = "" if paper is None else f" [{paper:g}]"
+    if not rate["correct"]:
+        return f"-{beside}"
+    low, high = (100 * end for end in wilson_interval(rate["fooled"], rate["correct"]))
+    counts = f"{rate['fooled']}/{rate['correct']}"
+    return f"{100 * rate['rate']:.2f} ({low:.1f} to {high:.1f}), {counts}{beside}"
+
+
+def quality(found: Mapping[str, Any], paper: float | None = None) -> str:
+    """Mean BRISQUE, its paired change against the clean images, and the paper's figure.
+
+    Args:
+      found: a cell's summary.
+      paper: the paper's.
+
+    Returns:
+      Text for a cell.
+    """
+    beside = "" if paper is None else f" [{paper:g}]"
+    change = found["brisque_change"]
+    around = "" if change["low"] is None else f" ({change['low']:+.2f} to {change['high']:+.2f})"
+    return f"{found['mean_brisque']:.2f}, {change['mean']:+.2f}{around}{beside}"
+
+
+def write(
+    stem: Path, title: str, head: Sequence[str], rows: Sequence[Sequence[str]], results: Any
+) -> None:
+    """Writes a table as Markdown, as LaTeX, and everything it was made from as JSON.
+
+    Args:
+      stem: the path without its suffix.
+      title: what it shows, above it.
+      head: names of the columns.
+      rows: of text.
+      results: what JSON holds.
+    """
+    lines = [title, "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    latex = [f"% {title}", f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", "\\toprule"]
+    latex += [" & ".join(map(_latex, row)) + r" \\" for row in (head, *rows)]
+    latex.insert(4, "\\midrule")
+    latex += ["\\bottomrule", "\\end{tabular}"]
+    for suffix, text in ((".md", lines), (".tex", latex)):
+        with records.replacing(stem.with_suffix(suffix)) as temporary:
+            temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
+    records.write_json(stem.with_suffix(".json"), results)
+
+
+def _latex(text: str) -> str:
+    for plain, command in {"%": r"\%", "_": r"\_", "→": r"$\to$", "ε": r"$\varepsilon$"}.items():
+        text = text.replace(plain, command)
+    return text
