@@ -7,7 +7,7 @@ X ± 0.1 (the paper's "max perturbation 0.1 relative to [0, 1]"). Repeat with
     python -m experiments.white_box --model CHECKPOINT --data chest_xray
 
 The attacks go to `BFJAX_HOME/runs/white_box` and resume there; the summaries of all runs and a
-table of them to `experiments/results/white_box`.
+table of them to `experiments/results/white_box`, each in a folder named after the checkpoint's.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Config:
 def main(config: Config) -> None:
     """Runs what is missing, then writes the table."""
     table: dict[tuple[str, int], dict[str, Any]] = {}
+    model = config.model.resolve().name
     for min_degree in MIN_DEGREES:
         for number, (name, options) in enumerate(SETTINGS.items()):
             run = f"setting{number}-D0={min_degree}"
@@ -56,16 +57,16 @@ def main(config: Config) -> None:
                     model=config.model,
                     data=config.data,
                     batch_size=config.batch_size,
-                    out=home() / "runs" / "white_box" / run,
+                    out=home() / "runs" / "white_box" / model / run,
                     min_degree=min_degree,
                     **options,
                 )
             )
             summary["settings"]["data"] = Path(config.data).name
-            records.write_json(RESULTS / f"{run}.json", summary)
+            records.write_json(RESULTS / model / f"{run}.json", summary)
             table[name, min_degree] = next(iter(summary["targets"].values()))
             print(run, table[name, min_degree]["rate"], flush=True)
-    with records.replacing(RESULTS / "table.md") as temporary:
+    with records.replacing(RESULTS / model / "table.md") as temporary:
         temporary.write_text(markdown(table), encoding="utf-8")
 
 
