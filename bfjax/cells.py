@@ -186,7 +186,7 @@ def attack_images(
         pictures = whole(pictures)
         for target in cell.targets:
             prefix = "" if target is cell.targets[0] else f"{target.name}:"
-            found = answers(target, pictures, labels)
+            found = answers(target, pictures, labels, cell.source.class_names)
             columns |= {f"{prefix}{kind}_{what}": values for what, values in found.items()}
     change = np.abs(np.asarray(made.adversarial, np.float64) - images)
     columns |= {"max_change": change.max((1, 2, 3)), "mean_change": change.mean((1, 2, 3))}

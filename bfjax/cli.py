@@ -27,6 +27,7 @@ COMMANDS = {
     "train": Command("TrainConfig", "bfjax.train:main", "fine-tune a classifier on X-rays"),
     "attack": Command("AttackConfig", "bfjax.evaluate:attack", "attack every image of a data set"),
     "evaluate": Command("EvaluateConfig", "bfjax.evaluate:evaluate", "many attacks on many models"),
+    "report": Command("ReportConfig", "bfjax.report:main", "one web page of the results"),
     "export": Command("ExportConfig", "bfjax.export:main", "write a checkpoint anew, smaller"),
 }
 
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("bfjax: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if known.debug:
             raise
         print(f"bfjax: error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+import tyro
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BiasFieldConfig:
@@ -55,6 +57,8 @@ class RunConfig:
     """Data set: chest_xray, phantom, or a folder of class folders."""
     split: str = "test"
     """Which split of it."""
+    image_size: int | None = None
+    """Side of the images in pixels, where a model does not say it."""
     batch_size: int = 16
     """Images that each device attacks at once."""
     num_images: int | None = None
@@ -76,10 +80,11 @@ class AttackConfig(RunConfig, BiasFieldConfig):
     interrupted run started again with the same options goes on where it stopped.
     """
 
-    model: Path
-    """Folder of the checkpoint that is attacked."""
-    targets: tuple[Path, ...] = ()
-    """Further checkpoints that judge the same adversarial images (transfer)."""
+    model: str
+    """What is attacked: the folder of a checkpoint, an ONNX file, or module:function for a Python
+    function from an image (h, w, 1) in [0, 1] to its logits."""
+    targets: tuple[str, ...] = ()
+    """Further models that judge the same adversarial images (transfer)."""
     out: Path = Path("bfjax-attack")
     """Folder for the results."""
     gallery: int = 12
@@ -95,10 +100,10 @@ class EvaluateConfig(RunConfig):
     """
 
     sources: tuple[str, ...] = ()
-    """Folders of the checkpoints that are attacked and that judge; a+b attacks the mean of the
-    logits of a and b."""
-    targets: tuple[Path, ...] = ()
-    """Further checkpoints that only judge."""
+    """Models that are attacked and that judge, each as for bfjax attack; a+b attacks the mean of
+    the logits of a and b."""
+    targets: tuple[str, ...] = ()
+    """Further models that only judge."""
     attacks: dict[str, str] = dataclasses.field(default_factory=dict)
     """Pairs of a name and an attack, a function of bfjax.attacks with its options, such as
     ours bias_field strong "bim(epsilon=0.2)"."""
@@ -232,3 +237,21 @@ class ExportConfig:
     """Images at once."""
     seed: int = 0
     """Seed of that drawing, and of the phantoms."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """Makes one web page of what `bfjax attack` or `bfjax evaluate` wrote.
+
+    The page needs no network and no server. Where its pictures would make it larger than 20 MB
+    they lie beside it, in report-files/.
+    """
+
+    dir: tyro.conf.Positional[Path]
+    """Folder of the results."""
+    out: Path | None = None
+    """The page; none: report.html in that folder."""
+    max_cases: int | None = None
+    """Draw only so many cases, about three in four of them fooled; 0 leaves the gallery out."""
+    data: str | None = None
+    """Where the images lie; none: where they lay when they were attacked."""

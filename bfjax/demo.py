@@ -31,7 +31,7 @@ def main(config: DemoConfig) -> None:
     console.print("attacking the test phantoms with adversarial bias fields")
     evaluate.attack(
         AttackConfig(
-            model=training.out,
+            model=str(training.out),
             data="phantom",
             out=config.out / "attack",
             batch_size=32,

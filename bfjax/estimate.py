@@ -77,7 +77,7 @@ def estimate(cell: Cell) -> Estimate:
     for _ in range(2):
         started = time.perf_counter()
         for target in ready.targets:
-            answers(target, batch, labels)
+            answers(target, batch, labels, cell.source.class_names)
         forward = time.perf_counter() - started
     versions = 2 + (len(measures.SAVED_AS) if cell.measure else 0)
     batches = -(-len(missing) // split.mesh.size)

@@ -122,7 +122,9 @@ def attack_cell(config: AttackConfig) -> Cell:
       ValueError: for options or checkpoints that do not fit, naming the culprit.
       FileNotFoundError: for missing data or checkpoints.
     """
-    targets = [judges.load(str(path)) for path in (config.model, *config.targets)]
+    targets = [
+        judges.load(t, image_size=config.image_size) for t in (config.model, *config.targets)
+    ]
     source = _load_source(config, targets)
     made = attack_of(config, source[0]["image"].shape)
     settings = dataclasses.asdict(config) | {"extent": list(config.extent)}
@@ -149,7 +151,7 @@ def evaluation_cells(config: EvaluateConfig) -> dict[str, dict[str, Cell]]:
     for name in config.attacks:
         if not name or set(name) & set("/\\:\0") or name.startswith("."):
             raise ValueError(f"the attack's name {name!r} is no name for a folder")
-    sources = [judges.load(text) for text in config.sources]
+    sources = [judges.load(text, image_size=config.image_size) for text in config.sources]
     judging = [s for s in sources if "+" not in s.name] + [
         judges.load(str(p)) for p in config.targets
     ]
@@ -232,7 +234,7 @@ def _load_source(config: AttackConfig | EvaluateConfig, targets: Sequence[Target
         num_examples=config.num_images,
         seed=config.seed,
     )
-    if tuple(source.class_names) != tuple(trained.class_names):
+    if trained.class_names and tuple(source.class_names) != tuple(trained.class_names):
         raise ValueError(
             f"{config.data} has the classes {', '.join(source.class_names)}, "
             f"{targets[0].name} was trained on {', '.join(trained.class_names)}"

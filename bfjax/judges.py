@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import importlib
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ from jaxtyping import Array, Float, Integer
 
 from bfjax import models
 from bfjax.attack import ensemble
-from bfjax.types import Predict
+from bfjax.types import Predict, as_pytree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,21 +29,25 @@ class Target:
     config: models.Checkpoint
 
 
-def load(text: str) -> Target:
-    """A checkpoint, or several as one.
+def load(text: str, *, image_size: int | None = None) -> Target:
+    """A model, or several as one.
 
     Args:
-      text: its folder; several, joined by plus signs, answer with the mean of their logits.
+      text: the folder of a checkpoint, an ONNX file, or `module:function` for a Python function
+        from an image (h, w, c) in [0, 1] to its logits; several, joined by plus signs, answer with
+        the mean of their logits.
+      image_size: side of the images in pixels where the model does not say it.
 
     Returns:
-      The model, named after its folder.
+      The model, named after its folder, file or function.
 
     Raises:
-      ValueError: a checkpoint is damaged, or several do not fit together.
+      ValueError: a model cannot be read, or several do not fit together.
       FileNotFoundError: there is none.
+      ImportError: an ONNX file needs a package that is not installed.
     """
-    paths = [Path(part) for part in ([text] if Path(text).exists() else text.split("+"))]
-    found = [Target(p.resolve().name, models.load(p), models.load_config(p)) for p in paths]
+    parts = [text] if Path(text).exists() else text.split("+")
+    found = [_one(part, image_size) for part in parts]
     if len(found) == 1:
         return found[0]
     check(found)
@@ -49,6 +57,39 @@ def load(text: str) -> Target:
         ensemble([target.predict for target in found]),
         dataclasses.replace(found[0].config, **whole),
     )
+
+
+def _one(text: str, image_size: int | None) -> Target:
+    path = Path(text)
+    if path.suffix == ".onnx":
+        predict, side = models.load_onnx(path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        record = models.Checkpoint("onnx", {}, digest, image_size=side or image_size)
+        return Target(path.stem, predict, record)
+    if not path.exists() and re.fullmatch(r"[\w.]+:\w+", text):
+        return _function(text, image_size)
+    record = models.load_config(path)
+    record = dataclasses.replace(record, image_size=record.image_size or image_size)
+    return Target(path.resolve().name, models.load(path), record)
+
+
+def _function(text: str, image_size: int | None) -> Target:
+    """A Python function, its module looked for where Python does and in the current folder."""
+    name, _, attribute = text.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"{text} cannot be imported: {error}") from error
+    finally:
+        sys.path.pop(0)
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise ValueError(f"{text}: {name} has no function {attribute}")
+    file = getattr(module, "__file__", None)
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    record = models.Checkpoint(text, {}, digest, image_size=image_size)
+    return Target(attribute, as_pytree(function), record)
 
 
 _OF_ALL = ("sha256", "architecture")
@@ -70,7 +111,7 @@ def check(targets: Sequence[Target]) -> None:
     for other in others:
         for what in ("class_names", "image_size", "resize"):
             one, two = getattr(first.config, what), getattr(other.config, what)
-            if one != two:
+            if one != two and one and two:  # not all models say it
                 raise ValueError(f"{what} of {first.name} is {one}, of {other.name} {two}")
 
 
@@ -78,6 +119,7 @@ def answers(
     target: Target,
     images: Float[Array, "batch h w c"],
     labels: Integer[np.ndarray, " n"],
+    class_names: Sequence[str],
 ) -> dict[str, Any]:
     """What a model says of some images.
 
@@ -85,19 +127,27 @@ def answers(
       target: the model.
       images: in [0, 1], on one device or several.
       labels: the classes of the first n of them; the rest is there to fill the batch.
+      class_names: of the data; a model with one logit says by its sign which of two.
 
     Returns:
       The predictions as names, and the scores of the true classes.
 
     Raises:
-      ValueError: its logits are not finite.
+      ValueError: its logits are not finite, or not as many as there are classes.
     """
     logits = np.asarray(_logits(target.predict, images), np.float64)[: len(labels)]
+    if logits.shape[1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    if logits.shape[1] != len(class_names):
+        raise ValueError(
+            f"{target.name} has {logits.shape[1]} logits, the data {len(class_names)} classes "
+            f"({', '.join(class_names)})"
+        )
     if not np.isfinite(logits).all():
         raise ValueError(f"{target.name} gives NaN or infinite logits; its weights are bad")
     scores = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
     return {
-        "prediction": [target.config.class_names[i] for i in logits.argmax(1)],
+        "prediction": [class_names[i] for i in logits.argmax(1)],
         "score": scores[np.arange(len(labels)), labels],
     }
 

@@ -88,7 +88,7 @@ def run(
     out = home() / "runs" / table / part
     whole = EvaluateConfig(
         sources=tuple(map(str, config.models)) if sources is None else tuple(sources),
-        targets=tuple(targets),
+        targets=tuple(map(str, targets)),
         attacks=dict(attacks),
         data=config.data,
         batch_size=config.batch_size,

@@ -54,7 +54,7 @@ def main(config: Config) -> None:
             run = f"setting{number}-D0={min_degree}"
             summary = evaluate.attack_dataset(
                 AttackConfig(
-                    model=config.model,
+                    model=str(config.model),
                     data=config.data,
                     batch_size=config.batch_size,
                     out=home() / "runs" / "white_box" / model / run,

@@ -40,7 +40,8 @@ def other_model(tmp_path_factory):
 def config(model, out, **options):
     defaults = {"data": "phantom", "num_images": COUNT, "batch_size": BATCH, "gallery": 2}
     field = {"degree": 3, "min_degree": 0, "grid_size": 3, "num_steps": 3}
-    return AttackConfig(model=model, out=out, **(defaults | field | options))
+    options |= {"targets": tuple(map(str, options.get("targets", ())))}
+    return AttackConfig(model=str(model), out=out, **(defaults | field | options))
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,10 @@ LAYERS = {
     "specification": {"types", "attack", "attacks"},
     "judges": {"types", "attack", "models"},
     "cells": {"types", "attack", "data", "feed", "judges", "measures", "records", "summary"},
+    "report": {
+        *("types", "cells", "config", "data", "evaluate", "gallery", "metrics", "progress"),
+        *("records", "specification"),
+    },
     "estimate": {"types", "attacks", "cells", "data", "feed", "judges", "measures"},
 }
 ABOVE_THE_LINE = ("types", "field", "attack", "attacks", "explain", "metrics")

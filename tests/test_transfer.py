@@ -173,4 +173,4 @@ def test_what_does_not_fit_is_named(sources, tmp_path, changes, word):
 def test_models_of_other_classes_are_named(sources, tmp_path):
     other = checkpoint(tmp_path / "other", class_names=CLASSES[::-1])
     with pytest.raises(ValueError, match="class_names of one is"):
-        evaluate.evaluate_models(options(sources, tmp_path / "out", targets=(other,)))
+        evaluate.evaluate_models(options(sources, tmp_path / "out", targets=(str(other),)))

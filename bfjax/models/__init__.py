@@ -11,6 +11,7 @@ from bfjax.models.checkpoint import (
 )
 from bfjax.models.hub import PREFIX as HUB
 from bfjax.models.layers import MIN_SIZE
+from bfjax.models.onnx import load_onnx
 from bfjax.models.pretrained import load_pretrained, settings_for
 from bfjax.models.registry import ARCHITECTURES, build, check_weights
 
@@ -26,6 +27,7 @@ __all__ = [
     "load",
     "load_config",
     "load_model",
+    "load_onnx",
     "load_pretrained",
     "save",
     "settings_for",

@@ -1,0 +1,81 @@
+"""ONNX files as `Predict`s, through jaxonnxruntime (an optional dependency)."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from bfjax.types import Image, Logits, Predict
+
+
+class Imported(NamedTuple):
+    """A network from an ONNX file.
+
+    Attributes:
+      predict: one image to its logits.
+      image_size: the side that the file declares, `None` where it leaves that open.
+    """
+
+    predict: Predict
+    image_size: int | None
+
+
+def load_onnx(path: str | Path) -> Imported:
+    """Reads a classifier from an ONNX file.
+
+    It has one input (batch, channels, height, width), as PyTorch exports it, of images in [0, 1]:
+    normalisation belongs into the network. A grey image is repeated for one that takes RGB. Its
+    first output is (batch, classes), logits.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The network. Its weights travel as arguments, like those of a checkpoint.
+
+    Raises:
+      ImportError: jaxonnxruntime is not installed.
+      FileNotFoundError: there is no such file.
+      ValueError: it cannot be read, or uses operators that jaxonnxruntime does not know.
+    """
+    try:
+        onnx = importlib.import_module("onnx")
+        runtime = importlib.import_module("jaxonnxruntime.call_onnx")
+    except ImportError as error:
+        raise ImportError(
+            f"{path}: ONNX needs jaxonnxruntime: pip install 'bfjax[onnx]'"
+        ) from error
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        model = onnx.load(str(path))
+        onnx.checker.check_model(model)
+        channels, side = _declared(model)
+        sample = np.zeros((1, channels, side or 32, side or 32), np.float32)
+        function, weights = runtime.call_onnx_model(model, [sample])
+    except Exception as error:  # the parser, the checker and the converter raise many kinds
+        raise ValueError(f"{path} cannot be used: {' '.join(str(error).split())[:200]}") from error
+    return Imported(Partial(Partial(_call, function, channels), weights), side)
+
+
+def _declared(model: Any) -> tuple[int, int | None]:
+    """Channels and side of the one input that is no weight."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    shapes = [[d.dim_value for d in v.type.tensor_type.shape.dim] for v in inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] not in (1, 3):
+        raise ValueError(f"its inputs are {shapes}, not one (batch, 1 or 3, height, width)")
+    _, channels, height, width = shapes[0]
+    if height != width:
+        raise ValueError(f"its input is {height} x {width}, not square")
+    return channels, height or None
+
+
+def _call(function: Any, channels: int, weights: Any, image: Image) -> Logits:
+    image = jnp.broadcast_to(image, (*image.shape[:2], channels))
+    return function(weights, [image.transpose(2, 0, 1)[None]])[0][0]

@@ -1,0 +1,234 @@
+"""The cases of a page: single attacked images, made again from the parameters of their attack."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from jaxtyping import Float
+
+from bfjax import data, gallery, records
+from bfjax.cells import rebuild
+from bfjax.config import BiasFieldConfig
+from bfjax.evaluate import attack_of
+from bfjax.report import pictures
+from bfjax.report.loading import Run
+from bfjax.specification import parse
+from bfjax.types import Attack, Search
+
+# The mean change, which other images do not share; another JPEG decoder moves it by far less.
+_SAME_CHANGE = 1e-3
+
+
+class Case(NamedTuple):
+    """One attacked image.
+
+    Attributes:
+      name: a file name for its picture.
+      facts: what the page says of it, as JSON can hold it.
+      picture: its panels, one WebP file.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    picture: bytes
+
+
+def choose(runs: list[Run], max_cases: int | None) -> list[list[int]]:
+    """Which cases are drawn: all, or as many of each run, chosen as `bfjax.gallery.choose` does.
+
+    A run whose attack parameters were not stored has none.
+
+    Args:
+      runs: the runs.
+      max_cases: how many in all; `None` for every one.
+
+    Returns:
+      The rows of each run, in order.
+
+    Raises:
+      ValueError: for a negative number.
+    """
+    if max_cases is not None and max_cases < 0:
+        raise ValueError(f"--max-cases must not be negative, got {max_cases}")
+    if max_cases == 0:
+        return [[] for _ in runs]
+    known = [_outcomes(run) for run in runs]
+    if max_cases is None:
+        return [list(range(len(rows))) for rows in known]
+    drawable = [i for i, rows in enumerate(known) if rows]
+    chosen: list[list[int]] = [[] for _ in runs]
+    for place, i in enumerate(drawable):
+        share = max_cases // len(drawable) + (place < max_cases % len(drawable))
+        chosen[i] = sorted(gallery.choose(known[i], share)) if share else []
+    return chosen
+
+
+def _outcomes(run: Run) -> list[dict[str, str]]:
+    table = run.read()
+    if not any(name.startswith(records.PARAMS) for name in table.column_names):
+        return []
+    return table.select(["label", "clean_prediction", "adversarial_prediction"]).to_pylist()
+
+
+def draw(number: int, run: Run, rows: list[int], *, where: str | None) -> Iterator[Case]:
+    """Makes the attacked images of a run again, one after the other.
+
+    Args:
+      number: of the run.
+      run: the run.
+      rows: which images.
+      where: the data set; `None` for that of the settings.
+
+    Yields:
+      The cases.
+
+    Raises:
+      ValueError: the data are not those that were attacked.
+      FileNotFoundError: they are not there.
+    """
+    if not rows:
+        return
+    table = run.read()
+    source = _source(run.settings, where)
+    known = records.without_params(table).to_pylist()
+    if len(source) != len(known) or any(source.names[row] != known[row]["file"] for row in rows):
+        raise ValueError(f"{source!r} does not hold the images of {run.folder}; see --data")
+    attack = _attack(run.settings, source[0]["image"].shape)
+    for row in rows:
+        made = _made(attack, source, table, row)
+        change = float(np.abs(made.difference).mean())
+        if abs(change - known[row]["mean_change"]) > _SAME_CHANGE:
+            raise ValueError(
+                f"{known[row]['file']} of {source!r} is not the image that was attacked: it "
+                f"changes by {change:.4f}, {run.folder} says {known[row]['mean_change']:.4f}"
+            )
+        letters, panels = zip(*_panels(made, sensitivity(run.folder, row)), strict=True)
+        facts = {
+            "run": number,
+            "file": known[row]["file"],
+            "label": known[row]["label"],
+            "judged": [list(judgement[1:]) for judgement in run.judgements(known[row])],
+            "change": known[row]["max_change"],
+            "mean": known[row]["mean_change"],
+            "field": made.range,
+            "reach": made.reach,
+            "span": made.span,
+            "size": pictures.size(made.image.shape),
+            "panels": "".join(letters),
+        }
+        yield Case(f"{number:02d}-{row:07d}.webp", facts, pictures.join(panels))
+
+
+def sensitivity(folder: Path, row: int) -> Float[np.ndarray, "h w"] | None:
+    """Where the attack on one image works (Eq. 8), if that was computed.
+
+    Args:
+      folder: of the run; maps lie in explain/shards/*.parquet, with the columns `index`, `map`
+        (row by row), `height` and `width`.
+      row: which image.
+
+    Returns:
+      (h, w), or `None`.
+    """
+    path = _shards(tuple(sorted((folder / "explain" / "shards").glob("*.parquet")))).get(row)
+    if path is None:
+        return None
+    found = pa.parquet.read_table(path, filters=[("index", "=", row)]).to_pylist()[0]
+    return np.asarray(found["map"], np.float64).reshape(found["height"], found["width"])
+
+
+@functools.lru_cache(maxsize=8)
+def _shards(paths: tuple[Path, ...]) -> dict[int, Path]:
+    """Which shard holds which image."""
+    return {
+        index: path
+        for path in paths
+        for index in pa.parquet.read_table(path, columns=["index"])["index"].to_pylist()
+    }
+
+
+class _Made(NamedTuple):
+    image: np.ndarray
+    log_field: np.ndarray | None
+    adversarial: np.ndarray
+
+    @property
+    def difference(self) -> np.ndarray:
+        return np.asarray(self.adversarial, np.float64) - self.image
+
+    @property
+    def range(self) -> list[float] | None:
+        """The smallest and the largest B."""
+        if self.log_field is None:
+            return None
+        return [float(np.exp(np.float64(end(self.log_field)))) for end in (np.min, np.max)]
+
+    @property
+    def reach(self) -> float:
+        """The colours of B run from 1 / reach to reach, as in `bfjax.gallery`."""
+        largest = 0.0 if self.log_field is None else float(np.abs(self.log_field).max())
+        return float(np.exp(np.clip(largest, np.log(1.02), np.log(2))))
+
+    @property
+    def span(self) -> float:
+        """The colours of the difference run from −span to span."""
+        return max(float(np.abs(self.difference.mean(-1)).max()), 1e-3)
+
+
+def _made(attack: Attack | Search, source: data.Source, table: pa.Table, row: int) -> _Made:
+    """One attacked image again."""
+    if isinstance(attack, Attack) and attack.perturbation.log_field is not None:
+        return _Made(*map(np.asarray, rebuild(attack, source, table, row)))
+    # what an attack on pixels, or one that searches, stores is the image itself
+    image = data.to_float(source[row]["image"])
+    like = image if isinstance(attack, Attack) else {"adversarial": image}
+    (adversarial,) = jax.tree.leaves(records.read_params(table, row, like))
+    return _Made(image, None, adversarial)
+
+
+def _panels(
+    made: _Made, sensitive: Float[np.ndarray, "h w"] | None
+) -> Iterator[tuple[str, pictures.Panel]]:
+    yield "c", pictures.grey(made.image)
+    yield "a", pictures.grey(made.adversarial)
+    if made.log_field is not None:
+        log_field = np.asarray(made.log_field, np.float64)
+        yield "f", pictures.diverging(log_field, span=float(np.log(made.reach)))
+    yield "d", pictures.diverging(made.difference.mean(-1), span=made.span)
+    if sensitive is not None:
+        yield "s", pictures.blended(sensitive, made.image)
+
+
+def _source(settings: dict[str, Any], where: str | None) -> data.Source:
+    """The images as `bfjax attack` loaded them."""
+    try:
+        return data.load(
+            where or settings["data"],
+            settings["split"],
+            image_size=settings["image_size"],
+            resize=settings["resize"],
+            num_examples=settings["num_images"],
+            seed=settings["seed"],
+        )
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; --data says where the images lie now") from None
+
+
+def _attack(settings: dict[str, Any], shape: tuple[int, ...]) -> Attack | Search:
+    """The attack as `bfjax evaluate` or `bfjax attack` built it."""
+    if "attack" in settings:
+        return parse(settings["attack"], shape)
+    options: dict[str, Any] = {}
+    for field in dataclasses.fields(BiasFieldConfig):
+        if field.name in settings:
+            value = settings[field.name]
+            options[field.name] = tuple(value) if isinstance(value, list) else value
+    return attack_of(BiasFieldConfig(**options), shape)
