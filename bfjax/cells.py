@@ -251,17 +251,18 @@ def _perturbed(attack, params, image):
 
 def rebuild(
     attack: Attack, source: data.Source, table: pa.Table, row: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array | None, jax.Array]:
     """One attacked image again, bit for bit, from the parameters that its run stored.
 
     Args:
-      attack: the attack of the run, one on a field.
+      attack: the attack of the run.
       source: the images of the run.
       table: its shards.
       row: which image.
 
     Returns:
-      The clean image (h, w, c), its log field (h, w), the adversarial image (h, w, c).
+      The clean image (h, w, c), its log field (h, w) or `None` where the attack has none, the
+      adversarial image (h, w, c).
 
     Raises:
       ValueError: the table holds no parameters, or those of another attack.

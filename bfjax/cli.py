@@ -27,6 +27,7 @@ COMMANDS = {
     "train": Command("TrainConfig", "bfjax.train:main", "fine-tune a classifier on X-rays"),
     "attack": Command("AttackConfig", "bfjax.evaluate:attack", "attack every image of a data set"),
     "evaluate": Command("EvaluateConfig", "bfjax.evaluate:evaluate", "many attacks on many models"),
+    "explain": Command("ExplainConfig", "bfjax.explaining:main", "map where an attack works"),
     "report": Command("ReportConfig", "bfjax.report:main", "one web page of the results"),
     "export": Command("ExportConfig", "bfjax.export:main", "write a checkpoint anew, smaller"),
 }

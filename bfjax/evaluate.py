@@ -251,5 +251,6 @@ def _draw_gallery(config: AttackConfig, cell: Cell) -> None:
     with progress.bar() as bar:
         for row in bar.track(cases, description="drawing"):
             image, log_field, adversarial = cells.rebuild(made, cell.source, table, row)
-            case = gallery.Case(rows[row], image, log_field, adversarial)
-            gallery.draw(config.out / "gallery", row, case)
+            if log_field is not None:  # which a bias field has
+                case = gallery.Case(rows[row], image, log_field, adversarial)
+                gallery.draw(config.out / "gallery", row, case)

@@ -25,11 +25,20 @@ def save(figure: Figure, stem: Path, *, dpi: int = 110) -> None:
     """
     # room for the citation
     figure.set_layout_engine("constrained", rect=(0, 0.025, 1, 0.975))
-    figure.text(0.995, 0.002, CITATION, ha="right", va="bottom", fontsize=6)
+    figure.text(0.995, 0.002, CITATION, ha="right", va="bottom", fontsize=_fitting(figure))
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=dpi)
-    small = PIL.Image.open(picture).convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE)
+    small = (
+        PIL.Image.open(picture)
+        .convert("RGB")
+        .quantize(256, method=PIL.Image.Quantize.MAXCOVERAGE, kmeans=2)
+    )
     with records.replacing(stem.with_suffix(".png")) as temporary:
         small.save(temporary, "PNG", optimize=True)
     with records.replacing(stem.with_suffix(".pdf")) as temporary:
         figure.savefig(temporary, format="pdf", dpi=dpi)
+
+
+def _fitting(figure: Figure) -> float:
+    """The citation's size: narrow figures would cut it off."""
+    return min(6, 1.55 * figure.get_figwidth())

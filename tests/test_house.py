@@ -41,6 +41,13 @@ LAYERS = {
     "specification": {"types", "attack", "attacks"},
     "judges": {"types", "attack", "models"},
     "cells": {"types", "attack", "data", "feed", "judges", "measures", "records", "summary"},
+    "finished": {"types", "cells", "config", "data", "evaluate", "records", "specification"},
+    "map_gallery": {"records"},
+    "map_summary": {"explain", "metrics", "records", "summary"},
+    "explaining": {
+        *("types", "cells", "config", "data", "explain", "feed", "finished", "gallery", "judges"),
+        *("map_gallery", "map_summary", "progress", "records"),
+    },
     "report": {
         *("types", "cells", "config", "data", "evaluate", "gallery", "metrics", "progress"),
         *("records", "specification"),

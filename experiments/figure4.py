@@ -1,0 +1,243 @@
+"""Figure 4: through which regions the attack works (Eq. 8), single X-rays and the mean map.
+
+For each classifier: attacks the test images with the default settings, maps every image that it
+turned, and draws a few maps on their X-rays, and the mean of all with the shares of its thirds and
+of the lungs. Lungs are segmented (experiments/lungs.py) and outlined. Repeat with
+
+    python -m experiments.figure4 --models CHECKPOINT [CHECKPOINT ...] --data chest_xray
+
+Attacks and maps go to `BFJAX_HOME/runs/figure4` and resume there; the figure and its numbers to
+`experiments/results/figure4`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib.patheffects
+import numpy as np
+import tyro
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from bfjax import evaluate, explaining, finished, gallery, map_summary, models, records
+from bfjax.config import AttackConfig
+from bfjax.explaining import ExplainConfig
+from bfjax.home import home
+from bfjax.map_gallery import COLOURS, blended, draw_thirds
+from experiments.cases import noted
+from experiments.figures import ORANGE, save
+from experiments.lungs import lungs, relate
+
+RESULTS = Path(__file__).parent / "results" / "figure4"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Maps of Eq. 8, single ones and their mean."""
+
+    models: tuple[Path, ...]
+    """Folders of the checkpoints."""
+    data: str = "chest_xray"
+    """Data set, or the folder where it lies."""
+    split: str = "test"
+    """Which split of it."""
+    attacked: int | None = None
+    """Attack only so many images, drawn by --seed; none: all."""
+    num_images: int | None = None
+    """Explain at most so many of those that are turned, drawn by --seed; none: all."""
+    num_steps: int = 150
+    """Iterations of each map."""
+    batch_size: int = 16
+    """Images at once."""
+    columns: int = 3
+    """X-rays of each classifier in the figure."""
+    seed: int = 0
+    """Seed of those drawings."""
+
+
+class Explained(NamedTuple):
+    """What is drawn of one classifier.
+
+    Attributes:
+      summary: of `bfjax explain`.
+      relation: of the maps and the lungs.
+      rows: the records of the images explained.
+      images: clean and attacked, (n, 2, h, w, c).
+      shown: which of them are drawn.
+      maps: (n, h, w).
+      masks: (n, h, w), the lungs.
+    """
+
+    summary: dict[str, Any]
+    relation: dict[str, Any]
+    rows: list[dict[str, Any]]
+    images: np.ndarray
+    shown: list[int]
+    maps: np.ndarray
+    masks: np.ndarray
+
+
+def main(config: Config) -> None:
+    """Attacks, explains, draws; what was done before is not done again."""
+    found = {m.name: one for m in config.models if (one := explain(config, m)) is not None}
+    if not found:
+        print("no image is turned: no figure")
+        return
+    checkpoints = {m.name: models.load_config(m) for m in config.models}
+    architectures = {name: checkpoints[name].architecture for name in found}
+    width = max(3.9, 1.15 * max(len(one.shown) for one in found.values()) + 0.35)
+    figure = Figure(figsize=(width * len(found), 5.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    blocks = figure.subfigures(1, len(found), squeeze=False)[0]
+    for block, (name, one) in zip(blocks, found.items(), strict=True):
+        draw(block, architectures[name], one)
+    save(figure, RESULTS / "figure4", dpi=200)
+    summary = noted(config, list(checkpoints.values())) | {
+        "attack": "bias_field, default settings",
+        "selection": "as bfjax.gallery.choose: the first turned, the classes in turn",
+        "models": {
+            name: {what: one.summary[what] for what in _KEPT}
+            | {"lungs": one.relation, "shown": [one.rows[i] for i in one.shown]}
+            for name, one in found.items()
+        },
+    }
+    records.write_json(RESULTS / "figure4.json", summary)
+
+
+_KEPT = (
+    "images",
+    "fooled",
+    "flips",
+    "mean_score",
+    "mean_map",
+    "thirds",
+    "thirds_of_change",
+    "areas",
+)
+
+
+def explain(config: Config, model: Path) -> Explained | None:
+    """Attacks the images, maps those that are turned, and finds their lungs.
+
+    Args:
+      config: of the figure.
+      model: the checkpoint.
+
+    Returns:
+      What is drawn; `None` where nothing is turned.
+    """
+    folder = home() / "runs" / "figure4" / model.name
+    attacked = evaluate.attack_dataset(
+        AttackConfig(
+            model=str(model),
+            data=config.data,
+            split=config.split,
+            num_images=config.attacked,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            out=folder,
+            measure=False,
+            gallery=0,
+        )
+    )
+    fooled = next(iter(attacked["targets"].values()))["fooled"]
+    if not fooled:
+        return None
+    few = ExplainConfig(
+        dir=folder,
+        model=str(model),
+        data=config.data,
+        batch_size=config.batch_size,
+        num_images=min(fooled, config.num_images or fooled),
+        num_steps=config.num_steps,
+        seed=config.seed,
+    )
+    summary = explaining.explain(few)
+    table = records.read_shards(folder / "explain" / "shards")
+    maps = np.concatenate(list(map_summary.batches(table)))
+    run, indices = finished.load(folder, where=config.data), table["index"].to_pylist()
+    images = np.array([run.rebuild(row) for row in indices])
+    masks = np.stack([lungs(clean) for clean, _ in images])
+    # a map can lie only where the attack changes the image: the change itself is its control
+    changes = np.abs(images[:, 1] - images[:, 0]).mean(-1)
+    relation = relate(maps, masks) | {"change_inside": relate(changes, masks)["inside"]}
+    rows = [run.rows[row] for row in indices]
+    shown = gallery.choose(rows, config.columns)
+    return Explained(summary, relation, rows, images, shown, maps, masks)
+
+
+def draw(figure: Any, title: str, found: Explained) -> None:
+    """One classifier: the mean map and what it says; attacked, mapped, mean-mapped X-rays.
+
+    Args:
+      figure: where.
+      title: the classifier.
+      found: what is drawn.
+    """
+    head, body = figure.subfigures(2, 1, height_ratios=[2.1, 3.8])
+    left, right = head.subplots(1, 2)
+    grid = body.subplots(3, len(found.shown), squeeze=False)
+    for axis in (left, *grid.flat):
+        axis.set_xticks([])
+        axis.set_yticks([])
+    mean = found.maps.mean(0, dtype=np.float64)
+    scale = Normalize(float(mean.min()), max(float(mean.max()), float(mean.min()) + 1e-6))
+    left.imshow(mean, cmap=COLOURS, norm=scale)
+    left.set_title(f"{title}: mean of {len(found.maps)} maps", fontsize=7, pad=3)
+    draw_thirds(left, found.summary["thirds"], size=7)
+    _outline(left, found.masks.mean(0))
+    bar = head.colorbar(ScalarMappable(scale, COLOURS), ax=left, location="bottom", pad=0.02)
+    bar.ax.tick_params(labelsize=7)
+    right.set_axis_off()
+    right.text(0, 1, _note(found), fontsize=7, va="top", transform=right.transAxes)
+    for axis, label in zip(grid[:, 0], ("attacked", "its map M, 0 to 1", "mean map"), strict=True):
+        axis.set_ylabel(label, fontsize=7)
+    for axes, at in zip(grid.T, found.shown, strict=True):
+        record, (clean, adversarial) = found.rows[at], found.images[at]
+        axes[0].imshow(adversarial.squeeze(), cmap="gray", vmin=0, vmax=1)
+        caption = f"{record['adversarial_prediction']} {1 - record['adversarial_score']:.2f}"
+        axes[0].set_xlabel(caption, fontsize=7, color=ORANGE, fontweight="bold", labelpad=2)
+        axes[1].imshow(blended(clean, found.maps[at]))
+        axes[2].imshow(blended(clean, mean, scale=scale))
+        for axis in axes[1:]:
+            _outline(axis, found.masks[at])
+
+
+def _outline(axis: Axes, mask: np.ndarray) -> None:
+    """The border of the lungs, or of what is lung in half of the X-rays."""
+    if not (mask >= 0.5).any():
+        return
+    lines = axis.contour(mask.astype(float), levels=[0.5], colors="white", linewidths=0.5)
+    dark = matplotlib.patheffects.withStroke(linewidth=1.1, foreground="black")
+    lines.set_path_effects([dark])
+
+
+def _note(found: Explained) -> str:
+    flips, relation = found.summary["flips"], found.relation
+    lines = [
+        f"M of {found.summary['images']} of the {found.summary['fooled']}",
+        "X-rays turned; attacked only",
+        f"through M {100 * flips['rate']:.0f} % still are.",
+        "Left: thirds of M.",
+    ]
+    changed = [third["value"] for third in found.summary["thirds_of_change"].values()]
+    if None not in changed:
+        top, middle, bottom = (100 * part for part in changed)
+        lines += ["Thirds of |X_a - X|:", f"{top:.0f} %, {middle:.0f} %, {bottom:.0f} %."]
+    parts = [relation[name] for name in ("inside", "change_inside", "area")]
+    if all(part["value"] is not None for part in parts):
+        lines.append("In the lungs (outlined):")
+        for part, name in zip(parts, ("of M", "of |X_a - X|", "of the area"), strict=True):
+            value, low, high = (100 * part[end] for end in ("value", "low", "high"))
+            lines.append(f"{value:.0f} % [{low:.0f}, {high:.0f}] {name}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
