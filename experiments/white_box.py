@@ -7,12 +7,14 @@ X ± 0.1 (the paper's "max perturbation 0.1 relative to [0, 1]"). Repeat with
     python -m experiments.white_box --model CHECKPOINT --data chest_xray
 
 The attacks go to `BFJAX_HOME/runs/white_box` and resume there; the summaries of all runs and a
-table of them to `experiments/results/white_box`, each in a folder named after the checkpoint's.
+table of them to `experiments/results/white_box`, each in a folder named after the checkpoint's;
+table.md there has all networks side by side.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,8 @@ def main(config: Config) -> None:
             print(run, table[name, min_degree]["rate"], flush=True)
     with records.replacing(RESULTS / model / "table.md") as temporary:
         temporary.write_text(markdown(table), encoding="utf-8")
+    with records.replacing(RESULTS / "table.md") as temporary:
+        temporary.write_text(overview(), encoding="utf-8")
 
 
 def markdown(table: dict[tuple[str, int], dict[str, Any]]) -> str:
@@ -87,6 +91,33 @@ def markdown(table: dict[tuple[str, int], dict[str, Any]]) -> str:
         cells = (f" {100 * r['rate']:.1f} ({r['fooled']}/{r['correct']}) |" for r in rates)
         lines.append(f"| {name} |{''.join(cells)}")
     lines.append("| the paper's MobileNet |" + "".join(f" {PAPER[d]:.1f} |" for d in MIN_DEGREES))
+    return "\n".join(lines) + "\n"
+
+
+def overview() -> str:
+    """All networks that were attacked, side by side, and their mean where there are several.
+
+    Returns:
+      Markdown; a dash where a network has not been attacked so.
+    """
+    head = "".join(f" D0 = {d} |" for d in MIN_DEGREES)
+    lines = ["White-box success in %, each network's own runs.", "", f"| setting | network |{head}"]
+    lines.append("|---|---|" + "---|" * len(MIN_DEGREES))
+    for number, name in enumerate(SETTINGS):
+        rates: dict[str, dict[int, float]] = {}
+        for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
+            for d in MIN_DEGREES:
+                file = folder / f"setting{number}-D0={d}.json"
+                if file.exists():
+                    judged = json.loads(file.read_text(encoding="utf-8"))["targets"]
+                    rates.setdefault(folder.name, {})[d] = next(iter(judged.values()))["rate"]
+        for network, found in rates.items():
+            cells = (f" {100 * found[d]:.1f} |" if d in found else " - |" for d in MIN_DEGREES)
+            lines.append(f"| {name} | {network} |{''.join(cells)}")
+        whole = {d: [f[d] for f in rates.values() if d in f] for d in MIN_DEGREES}
+        if len(rates) > 1:
+            cells = (f" {100 * sum(w) / len(w):.1f} ({len(w)}) |" for w in whole.values())
+            lines.append(f"| {name} | **mean (of so many)** |{''.join(cells)}")
     return "\n".join(lines) + "\n"
 
 

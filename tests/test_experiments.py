@@ -20,6 +20,8 @@ def test_white_box_runs_resumes_and_draws_up_its_table(tmp_path, monkeypatch):
         judged = json.loads(file.read_text(encoding="utf-8"))["targets"]["model"]
         expected = f"| {name} | {100 * judged['rate']:.1f} ({judged['fooled']}/{judged['correct']})"
         assert expected in table
+        whole = (tmp_path / "results" / "table.md").read_text(encoding="utf-8")
+        assert f"| {name} | model | {100 * judged['rate']:.1f} |" in whole
     shards = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
     white_box.main(config)
     assert shards == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
