@@ -1,3 +1,4 @@
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -6,6 +7,11 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "jax")  # before anyone imports keras
 # XLA complains, wrongly, that programs from its cache were compiled for another machine
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Tests compile far more than they compute. Another XLA may not know these flags and would end the
+# process, so a newer JAX compiles as its users do.
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    plainly = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+    os.environ.setdefault("XLA_FLAGS", plainly)
 
 import jax
 import jaxtyping
