@@ -1,4 +1,4 @@
-"""The command line: `bfjax demo`, `bfjax train`, `bfjax attack`, `bfjax export`.
+"""The command line: `bfjax demo`, `bfjax train`, `bfjax attack` and the others.
 
 Each command is a dataclass of options and a function; both are imported only when asked for.
 """
@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import warnings
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Adversarial bias fields against X-ray classifiers.",
         epilog="bfjax COMMAND --help lists the options of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument(
@@ -57,19 +59,33 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
-        commands.add_parser(name, help=command.help, add_help=False)
+        one = commands.add_parser(
+            name, prog=f"bfjax {name}", help=command.help, add_help=False, allow_abbrev=False
+        )
+        one.add_argument("--config", type=Path)
+        one.add_argument("--print-config", action="store_true")
     known, rest = parser.parse_known_args(arguments)
     try:
         _join(known.process)
-        return _run(known.command, rest)
+        return _run(known, rest)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("bfjax: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError) as error:
         if known.debug:
             raise
-        print(f"bfjax: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"bfjax: error: {_told(error)}", file=sys.stderr)
         return 1
+
+
+def _told(error: Exception) -> str:
+    """One line that names the culprit first."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename!r}: {error.strerror}"
+    return " ".join(str(error).split())
 
 
 def _join(process: str | None) -> None:
@@ -84,19 +100,21 @@ def _join(process: str | None) -> None:
     jax.distributed.initialize(found[3], int(found[2]), int(found[1]))
 
 
-def _run(name: str, arguments: list[str]) -> int:
-    import tyro
-
-    from bfjax import config
+def _run(known: argparse.Namespace, arguments: list[str]) -> int:
+    from bfjax import config, options
 
     # The commands' work is long and their messages are for people: no compiler chatter.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     warnings.showwarning = _one_line
-    command = COMMANDS[name]
-    options = getattr(config, command.config)
-    options = tyro.cli(options, args=arguments, prog=f"bfjax {name}")
+    command = COMMANDS[known.command]
+    kind = getattr(config, command.config)
+    chosen = options.parse(kind, arguments, command=known.command, file=known.config)
+    if known.print_config:
+        print(options.as_toml(chosen), end="", flush=True)
+        return 0
     module, _, function = command.function.partition(":")
-    getattr(importlib.import_module(module), function)(options)  # only now is JAX imported
+    getattr(importlib.import_module(module), function)(chosen)  # only now is JAX imported
+    sys.stdout.flush()  # a broken pipe shows here, not when the interpreter ends
     return 0
 
 

@@ -125,6 +125,8 @@ class DemoConfig:
     """Folder for the checkpoint (model/) and the results (attack/)."""
     seed: int = 0
     """Seed of the phantoms and of the training."""
+    dry_run: bool = False
+    """Only estimate how long it would take and how much disk."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -210,6 +212,8 @@ class TrainConfig:
     """Seed of the weights, the split, the order and the augmentation."""
     verbose: bool = False
     """A line on stderr after each epoch."""
+    dry_run: bool = False
+    """Only estimate how long it would take and how much disk."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -237,6 +241,8 @@ class ExportConfig:
     """Images at once."""
     seed: int = 0
     """Seed of that drawing, and of the phantoms."""
+    dry_run: bool = False
+    """Only estimate how long it would take and how much disk."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -255,6 +261,8 @@ class ReportConfig:
     """Draw only so many cases, about three in four of them fooled; 0 leaves the gallery out."""
     data: str | None = None
     """Where the images lie; none: where they lay when they were attacked."""
+    dry_run: bool = False
+    """Only estimate how long it would take and how much disk."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -301,3 +309,5 @@ class ExplainConfig:
     """Maps drawn into gallery/; 0 for none."""
     seed: int = 0
     """Seed of that drawing, and of the random maps that the curves are compared with."""
+    dry_run: bool = False
+    """Only estimate how long it would take and how much disk."""

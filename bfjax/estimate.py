@@ -1,23 +1,33 @@
-"""How long an evaluation would take and how much it would store, from its first batch."""
+"""What a command would do, how long it would take and how much disk: `--dry-run`.
+
+Times are measured on a few steps of the real work, not assumed.
+"""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import datetime
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
-from bfjax import attacks, cells, data, feed, measures
+from bfjax import attacks, cells, data, feed, measures, models
 from bfjax.cells import Cell
+from bfjax.config import TrainConfig
 from bfjax.judges import answers
+from bfjax.optimization import make_step
+from bfjax.preparation import prepare, side_of
 from bfjax.types import Attack
+from bfjax.validation import validate
 
 _STEPS = 3  # that are timed
 _RECORD = 400  # bytes, of one image
@@ -28,20 +38,22 @@ class _EnoughError(Exception):
 
 
 class Estimate(NamedTuple):
-    """What a cell is still expected to take.
+    """What a piece of work is still expected to take.
 
     Attributes:
-      images: how many are left, for this process.
-      seconds: at most, where the attack may stop early; without compilation and measures.
-      size: of the shards, in bytes, before they are compressed.
+      what: it makes, usually a folder.
+      work: what is left of it, in words.
+      seconds: at most, where an attack may stop early; without compilation.
+      size: bytes on disk, before they are compressed.
     """
 
-    images: int
+    what: str
+    work: str
     seconds: float
     size: int
 
 
-def estimate(cell: Cell) -> Estimate:
+def of_cell(cell: Cell) -> Estimate:
     """Attacks the first batch for a few steps, and reckons from the last of them.
 
     Args:
@@ -55,7 +67,7 @@ def estimate(cell: Cell) -> Estimate:
     """
     missing = cell.missing()
     if not missing:
-        return Estimate(0, 0.0, 0)
+        return Estimate(str(cell.out), "nothing", 0.0, 0)
     split = feed.split_locally()
     chosen = cell.images(missing[: split.mesh.size])
     images, labels = next(iter(feed.in_order(data.Subset(cell.source, chosen), len(chosen))))
@@ -74,16 +86,14 @@ def estimate(cell: Cell) -> Estimate:
         cells.attack_images(ready, split, images, labels, np.array(chosen), tick)
     step = times[-1] - times[-2]  # the first one compiled
     batch = cells.filled(split, cell.batch_size, images)
-    for _ in range(2):
-        started = time.perf_counter()
-        for target in ready.targets:
-            answers(target, batch, labels, cell.source.class_names)
-        forward = time.perf_counter() - started
+    judged = [functools.partial(answers, t, batch, labels) for t in ready.targets]
+    forward = seconds(lambda: [judge(cell.source.class_names) for judge in judged])
     versions = 2 + (len(measures.SAVED_AS) if cell.measure else 0)
     batches = -(-len(missing) // split.mesh.size)
     count = len(cell.images(missing))
-    seconds = batches * (step * cell.num_gradients + forward * versions)
-    return Estimate(count, seconds, count * (_RECORD + 4 * _stored(cell, images[0])))
+    took = batches * (step * cell.num_gradients + forward * versions)
+    size = count * (_RECORD + 4 * _stored(cell, images[0]))
+    return Estimate(str(cell.out), f"{count} images", took, size)
 
 
 def _stored(cell: Cell, image: np.ndarray) -> int:
@@ -96,20 +106,74 @@ def _stored(cell: Cell, image: np.ndarray) -> int:
     return size if cell.store_all or size < image.size else 0
 
 
-def show(todo: Sequence[Cell]) -> None:
-    """Prints the estimate of each cell, and their sum.
+def of_training(config: TrainConfig, source: data.Source) -> Estimate:
+    """Takes a few steps at each size of the images, and validates a batch.
 
     Args:
-      todo: what would be run.
+      config: of the run, from its start.
+      source: the training split.
+
+    Returns:
+      The estimate; its disk is what the saved states take while it runs.
+
+    Raises:
+      ValueError: settings that do not fit each other or the images.
+      FileNotFoundError: there are no such initial weights.
     """
-    table = Table(title="what would be run")
-    for heading in ("results in", "images left", "time", "disk"):
-        table.add_column(heading, overflow="fold", justify="left" if not table.columns else "right")
-    found = [estimate(cell) for cell in todo]
-    names = [str(cell.out) for cell in todo]
-    for name, one in [*zip(names, found, strict=True), ("in all", _sum(found))]:
+    made = prepare(config, source)
+    split = feed.split_batches(config.batch_size)
+    whole = feed.on_every(split)
+    state = jax.device_put(made.state, whole)
+    first = next(iter(feed.shuffled(made.training, config.batch_size, seed=config.seed)))
+    images, labels = (jax.make_array_from_process_local_data(split, x) for x in first)
+    took = 0.0
+    for side, epochs in collections.Counter(
+        side_of(config, epoch) for epoch in range(config.epochs)
+    ).items():
+        step = make_step(made.graph, made.optimizer, config, size=side, placed=whole)
+        times = []
+        for _ in range(_STEPS):
+            started = time.perf_counter()
+            state, _ = jax.block_until_ready(step(state, images, labels, made.weights))
+            times.append(time.perf_counter() - started)
+        one = data.Subset(made.validation, range(min(config.batch_size, len(made.validation))))
+        predict = models.as_predict(nnx.merge(made.graph, *state.kept))
+        forward = seconds(functools.partial(validate, predict, one, config, size=side))
+        batches = len(made.validation) / config.batch_size
+        took += epochs * (made.steps * times[-1] + batches * forward)
+    kept = 2 * sum(x.nbytes for x in jax.tree.leaves(state))  # the newest two stay
+    return Estimate(str(config.out), f"{config.epochs} epochs of {made.steps} steps", took, kept)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """How long a call takes that was compiled before.
+
+    Args:
+      call: is made twice.
+
+    Returns:
+      Seconds of the second.
+    """
+    call()
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def show(found: Sequence[Estimate]) -> None:
+    """Prints estimates, and their sum.
+
+    Args:
+      found: of all that would be done.
+    """
+    table = Table(title="what would be done")
+    for heading in ("makes", "left to do", "time", "disk"):
+        justify = "left" if len(table.columns) < 2 else "right"
+        table.add_column(heading, overflow="fold", justify=justify)
+    total = Estimate("in all", "", sum(e.seconds for e in found), sum(e.size for e in found))
+    for one in [*found, total] if len(found) > 1 else found:
         took = str(datetime.timedelta(seconds=round(one.seconds)))
-        table.add_row(name, str(one.images), took, f"{one.size / 1e6:.1f} MB")
+        table.add_row(one.what, one.work, took, f"{one.size / 1e6:.1f} MB")
     console = Console()
     console.print(table)
     console.print(
@@ -117,7 +181,3 @@ def show(todo: Sequence[Cell]) -> None:
         "attacks that search may be done earlier",
         highlight=False,
     )
-
-
-def _sum(estimates: Sequence[Estimate]) -> Estimate:
-    return Estimate(*(sum(values) for values in zip(*estimates, strict=True)))

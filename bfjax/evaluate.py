@@ -23,7 +23,7 @@ from bfjax.types import Attack
 def attack(config: AttackConfig) -> None:
     """The command `bfjax attack`: runs, then prints the success rates as a table."""
     if config.dry_run:
-        estimate.show([attack_cell(config)])
+        estimate.show([estimate.of_cell(attack_cell(config))])
         return
     found = attack_dataset(config)
     if jax.process_index() == 0:
@@ -33,7 +33,8 @@ def attack(config: AttackConfig) -> None:
 def evaluate(config: EvaluateConfig) -> None:
     """The command `bfjax evaluate`: runs, then prints the transfer matrices."""
     if config.dry_run:
-        estimate.show([cell for row in evaluation_cells(config).values() for cell in row.values()])
+        rows = evaluation_cells(config).values()
+        estimate.show([estimate.of_cell(cell) for row in rows for cell in row.values()])
         return
     found = evaluate_models(config)
     if jax.process_index() == 0:

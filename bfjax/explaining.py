@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import numpy as np
 from bfjax import (
     cells,
     data,
+    estimate,
     feed,
     finished,
     gallery,
@@ -47,6 +50,9 @@ from bfjax.types import Predict
 
 def main(config: ExplainConfig) -> None:
     """The command `bfjax explain`: runs, then prints what the maps say together."""
+    if config.dry_run:
+        estimate.show([_estimate(config)])
+        return
     map_summary.show(explain(config), _out(config))
 
 
@@ -64,6 +70,34 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
         nothing was fooled.
       FileNotFoundError: for missing results, data or checkpoints.
     """
+    run, target, options, fooled, rows = _opened(config)
+    settings = dataclasses.asdict(config) | {"num_images": len(rows), "attacked": run.settings}
+    for presentational in ("dir", "model", "data", "out", "gallery", "dry_run"):
+        del settings[presentational]
+    out = _out(config)
+    records.same_settings(out / "settings.json", settings)
+    if (out / "summary.json").exists():
+        return json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    split = feed.split_batches(config.batch_size)
+    predict = jax.device_put(target.predict, feed.on_every(split))
+    missing = {path: batch for path, batch in _batches(config, rows).items() if not path.exists()}
+    with progress.bar() as bar:
+        total = sum(map(len, missing.values())) * (config.num_steps + _CURVES)
+        task = bar.add_task("explaining", total=total)
+        for path, batch in missing.items():
+            tick = functools.partial(bar.advance, task, len(batch))
+            columns = explain_images(config, options, run, predict, batch, split, tick)
+            records.write_shard(path, columns, {})
+        bar.remove_task(task)
+        maps = map_summary.gather(out / "shards")
+        found = {"settings": settings} | map_summary.summarize(maps, fooled=fooled)
+        _draw(config, run, maps, found, bar)
+    records.write_json(out / "summary.json", found)  # last: who has it is finished
+    return found
+
+
+def _opened(config: ExplainConfig) -> tuple[finished.Run, judges.Target, Options, int, list[int]]:
+    """The attack, its model, the options of the maps, how many were fooled, whose maps are made."""
     if jax.process_count() > 1:
         raise ValueError("bfjax explain runs in one process, on all devices of a machine")
     if config.batch_size < 1:
@@ -77,34 +111,40 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
         )
     options = _options(config, run.source[0]["image"].shape)
     fooled = run.fooled()
-    rows = _drawn(config, fooled)
-    settings = dataclasses.asdict(config) | {"num_images": len(rows), "attacked": run.settings}
-    for presentational in ("dir", "model", "data", "out", "gallery"):
-        del settings[presentational]
-    out = _out(config)
-    records.same_settings(out / "settings.json", settings)
-    if (out / "summary.json").exists():
-        return json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    return run, target, options, len(fooled), _drawn(config, fooled)
+
+
+def _estimate(config: ExplainConfig) -> estimate.Estimate:
+    """What is left to do, reckoned from three steps and the curves of the first batch."""
+    run, target, options, _, rows = _opened(config)
+    rows = [
+        row for path, batch in _batches(config, rows).items() if not path.exists() for row in batch
+    ]
+    if not rows:
+        return estimate.Estimate(str(_out(config)), "nothing", 0.0, 0)
     split = feed.split_batches(config.batch_size)
     predict = jax.device_put(target.predict, feed.on_every(split))
-    batches = {
-        out / "shards" / f"{at:07d}.parquet": rows[at : at + config.batch_size]
-        for at in range(0, len(rows), config.batch_size)
-    }
-    missing = {path: batch for path, batch in batches.items() if not path.exists()}
-    with progress.bar() as bar:
-        total = sum(map(len, missing.values())) * (config.num_steps + _CURVES)
-        task = bar.add_task("explaining", total=total)
-        for path, batch in missing.items():
-            tick = functools.partial(bar.advance, task, len(batch))
-            columns = explain_images(config, options, run, predict, batch, split, tick)
-            records.write_shard(path, columns, {})
-        bar.remove_task(task)
-        maps = map_summary.gather(out / "shards")
-        found = {"settings": settings} | map_summary.summarize(maps, fooled=len(fooled))
-        _draw(config, run, maps, found, bar)
-    records.write_json(out / "summary.json", found)  # last: who has it is finished
-    return found
+    times: list[float] = []
+    explain_images(
+        config,
+        Options(**options | {"num_steps": 3}),
+        run,
+        predict,
+        rows[: config.batch_size],
+        split,
+        lambda: times.append(time.perf_counter()),
+    )
+    step, curve = times[2] - times[1], times[-1] - times[-2]  # the first ones compiled
+    seconds = -(-len(rows) // config.batch_size) * (config.num_steps * step + _CURVES * curve)
+    size = len(rows) * 4 * math.prod(run.source[0]["image"].shape[:2])
+    return estimate.Estimate(str(_out(config)), f"{len(rows)} maps", seconds, size)
+
+
+def _batches(config: ExplainConfig, rows: Sequence[int]) -> dict[Path, Sequence[int]]:
+    """The shards, and the rows that each holds."""
+    starts = range(0, len(rows), config.batch_size)
+    shards = _out(config) / "shards"
+    return {shards / f"{at:07d}.parquet": rows[at : at + config.batch_size] for at in starts}
 
 
 def _out(config: ExplainConfig) -> Path:

@@ -93,7 +93,7 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
       FileNotFoundError: there are no such initial weights.
     """
     settings = dataclasses.asdict(config) | {"compute_dtype": compute_dtype(config)}
-    for free in ("out", "verbose", "save_minutes", "save_steps"):
+    for free in ("out", "verbose", "save_minutes", "save_steps", "dry_run"):
         del settings[free]
     settings["data"] = Path(config.data).expanduser().resolve().name
     if config.init is not None and not config.init.startswith(models.HUB):

@@ -7,26 +7,22 @@ import functools
 import hashlib
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
 
-from bfjax import curves, data, feed, models, progress
+from bfjax import curves, data, estimate, feed, models, progress
 from bfjax.classification import (
     Metrics,
     describe,
     evaluate_classifier,
     report,
-    split_patients,
 )
 from bfjax.config import TrainConfig
-from bfjax.optimization import augment, make_optimizer, make_step, resized, start
+from bfjax.optimization import make_step
+from bfjax.preparation import prepare, side_of
 from bfjax.resume import saves
 from bfjax.runs import (
     TRAINING,
@@ -39,19 +35,16 @@ from bfjax.runs import (
     tidy,
     write_log,
 )
-from bfjax.types import Image, Predict, PRNGKey
+from bfjax.validation import validate
 
 __all__ = ["describe", "fit", "main", "report", "train"]
-
-# Other machines and other patients: about twice what training augments by. Fixed, so that the
-# scores of differently trained classifiers compare.
-_SHIFT = TrainConfig(
-    flip=False, shift=0.1, rotation=15.0, scale=0.25, brightness=0.25, contrast=0.5
-)
 
 
 def main(config: TrainConfig) -> None:
     """The command `bfjax train`: trains, then prints the metrics on the test split."""
+    if config.dry_run:
+        estimate.show([estimate.of_training(config, _load(config, "train"))])
+        return
     if metrics := finished(config):
         print(f"{config.out} holds this run, finished before; its stored metrics:")
     else:
@@ -84,18 +77,18 @@ def train(config: TrainConfig) -> Metrics:
     """
     if metrics := finished(config):
         return metrics
-    source, test = (
-        data.load(
-            config.data,
-            split,
-            image_size=config.image_size,
-            resize=config.resize,
-            num_examples=config.num_examples if split == "train" else None,
-            seed=config.seed,
-        )
-        for split in ("train", "test")
+    return fit(config, _load(config, "train"), _load(config, "test"))
+
+
+def _load(config: TrainConfig, split: str) -> data.Source:
+    return data.load(
+        config.data,
+        split,
+        image_size=config.image_size,
+        resize=config.resize,
+        num_examples=config.num_examples if split == "train" else None,
+        seed=config.seed,
     )
-    return fit(config, source, test)
 
 
 def fit(config: TrainConfig, source: data.Source, test: data.Source) -> Metrics:
@@ -115,37 +108,14 @@ def fit(config: TrainConfig, source: data.Source, test: data.Source) -> Metrics:
     """
     if metrics := finished(config):
         return metrics
-    kept, held = split_patients(
-        np.asarray(source.labels), source.groups, fraction=config.validation, seed=config.seed
-    )
-    training, validation = data.Subset(source, kept), data.Subset(source, held)
-    steps = len(training) // config.batch_size
-    if steps < 1 or config.epochs < 1:
-        raise ValueError(
-            f"nothing to do: {config.epochs} epochs of {len(training)} images in batches of "
-            f"{config.batch_size}"
-        )
-    if not all(models.MIN_SIZE <= side <= config.image_size for side in config.progressive):
-        raise ValueError(
-            f"progressive sides go from {models.MIN_SIZE} to {config.image_size}, the image size, "
-            f"got {config.progressive}"
-        )
-    if config.patience is not None and config.patience < 1:
-        raise ValueError(f"patience is a number of epochs, at least 1, got {config.patience}")
-    channels = source[0]["image"].shape[-1]
-    graph, params, statistics = nnx.split(
-        _initial_model(config, tuple(source.class_names), channels), nnx.Param, nnx.BatchStat
-    )
-    optimizer = make_optimizer(config, config.epochs * steps)
+    training, validation, graph, optimizer, state, steps, weights = prepare(config, source)
     split = feed.split_batches(config.batch_size)
     whole = feed.on_every(split)
-    state = start(config, params, statistics, optimizer.init(params))
     state = jax.device_put(state, whole)
     run = Progress(state, state.kept, [])
     # of other images the rest of a run would be another run
     names = hashlib.sha256("\n".join(source.names).encode()).hexdigest()
     settings = settings_of(config) | {"names of the images (sha256)": names}
-    weights = _class_weights(config, np.asarray(training.labels), len(source.class_names))
     step_at = functools.cache(
         lambda size: make_step(graph, optimizer, config, size=size, placed=whole)
     )
@@ -179,7 +149,7 @@ def fit(config: TrainConfig, source: data.Source, test: data.Source) -> Metrics:
                     save(states, run, settings)
                     saved = time.monotonic()
             predict = models.as_predict(nnx.merge(graph, *run.state.kept))
-            scores = _validate(predict, validation, config, size=size)
+            scores = validate(predict, validation, config, size=size)
             run = _ended(run, scores, config, seconds=time.monotonic() - started)
             if writes:  # before the state: one that is saved is in the log
                 write_log(config.out / "log.csv", run.history)
@@ -212,27 +182,6 @@ def fit(config: TrainConfig, source: data.Source, test: data.Source) -> Metrics:
     return metrics
 
 
-def _validate(
-    predict: Predict, source: data.Source, config: TrainConfig, *, size: int
-) -> dict[str, Metrics]:
-    """The metrics of images of a size, by the prefix they have in the log."""
-    names = ("val", "shifted") if config.select == "shifted" else ("val",)
-    return {
-        name: evaluate_classifier(
-            predict, source, batch_size=config.batch_size, transform=_views(size)[name]
-        )
-        for name in names
-    }
-
-
-@functools.cache  # equal transforms are the same one, and share a compilation
-def _views(size: int) -> dict[str, Callable[[PRNGKey, Image], Image]]:
-    return {
-        "val": lambda key, image: resized(image, size),
-        "shifted": lambda key, image: augment(key, resized(image, size), config=_SHIFT),
-    }
-
-
 def _ended(
     run: Progress, scores: dict[str, Metrics], config: TrainConfig, *, seconds: float
 ) -> Progress:
@@ -247,48 +196,6 @@ def _ended(
     better = all(_rank(row, config) > _rank(past, config) for past in run.history)
     best = run.state.kept if better else run.best
     return Progress(run.state, best, [*run.history, row])
-
-
-def side_of(config: TrainConfig, epoch: int) -> int:
-    """The side of the images in an epoch.
-
-    Args:
-      config: its `image_size`, and the smaller ones before it.
-      epoch: counted from 0.
-
-    Returns:
-      Pixels.
-
-    Example:
-      >>> [side_of(TrainConfig(progressive=(96, 160)), epoch) for epoch in range(4)]
-      [96, 160, 224, 224]
-    """
-    return (*config.progressive, config.image_size)[min(epoch, len(config.progressive))]
-
-
-def _initial_model(config: TrainConfig, classes: tuple[str, ...], channels: int) -> nnx.Module:
-    # only what was asked for: not every architecture has every setting
-    wanted = {"width": config.width, "dropout": config.dropout}
-    settings = {k: v for k, v in wanted.items() if v != getattr(TrainConfig, k)}
-    if config.init is not None:
-        settings = models.settings_for(config.model, config.init) | settings
-    model = models.build(
-        config.model, num_classes=len(classes), channels=channels, seed=config.seed, **settings
-    )
-    if config.init is None:
-        return model
-    # the head of our own classes is kept; ImageNet's answers another question
-    ours = Path(config.init).is_dir() and models.load_config(config.init).class_names == classes
-    return models.load_pretrained(model, config.init, head=ours)
-
-
-def _class_weights(
-    config: TrainConfig, labels: Int[np.ndarray, " n"], classes: int
-) -> Float[Array, " k"]:
-    """The weights n / (k n_c), whose mean over the images is 1."""
-    counts = np.bincount(labels, minlength=classes)
-    weights = len(labels) / (classes * np.maximum(counts, 1))
-    return jnp.asarray(weights if config.class_weights else np.ones(classes), jnp.float32)
 
 
 def _rank(row: dict[str, Any], config: TrainConfig) -> tuple[float, ...]:

@@ -1,10 +1,13 @@
 import importlib
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
-from bfjax import cli
+from bfjax import cli, options
+from bfjax.config import AttackConfig, EvaluateConfig, ExplainConfig, TrainConfig
 from tests.test_evaluate import checkpoint
 
 
@@ -134,3 +137,69 @@ def test_help_waits_for_no_heavy_import():
 def test_a_process_that_cannot_be_is_named(process, capsys):
     assert cli.main(["--process", process, "evaluate"]) == 1
     assert f"--process is such as 0/2@localhost:8476, got {process}" in capsys.readouterr().err
+
+
+def test_options_come_from_a_file_and_the_command_line_has_the_last_word(capsys, tmp_path):
+    file = tmp_path / "options.toml"
+    file.write_text(
+        'model = "m"\ndegree = 4\nmax_change = "None"\nextent = [0, 1]\nmeasure = false\n'
+    )
+    status, out, _ = run(capsys, "attack", "--config", str(file), "--degree", "5", "--print-config")
+    assert status == 0
+    found = tomllib.loads(out)
+    assert (found["model"], found["degree"], found["extent"]) == ("m", 5, [0.0, 1.0])
+    assert (found["max_change"], found["measure"], found["seed"]) == ("None", False, 0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        AttackConfig(model="a b", targets=("c", "d"), max_change=None, extent=(-2.0, 1.0)),
+        EvaluateConfig(sources=("m", "n"), attacks={"ours": "bias_field(degree=3)"}),
+        ExplainConfig(dir=Path("results"), model="m"),
+        TrainConfig(progressive=(96, 160), flip=False, init='weights "a".npz'),
+    ],
+)
+def test_printed_options_are_read_back(config, tmp_path):
+    file = tmp_path / "options.toml"
+    file.write_text(options.as_toml(config), encoding="utf-8")
+    assert options.parse(type(config), [], command="x", file=file) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("degre = 4", "degre is no option of the command; did you mean degree?"),
+        ("degree = ", "is no TOML file"),
+        (b"\xff", "is no TOML file"),
+        (None, "No such file"),
+    ],
+)
+def test_a_file_of_options_that_cannot_be_read_is_named(text, told, capsys, tmp_path):
+    file = tmp_path / "options.toml"
+    if text is not None:
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    status, _, err = run(capsys, "attack", "--config", str(file))
+    assert status == 1
+    assert str(file) in one_line(err)
+    assert told in err
+
+
+def test_a_file_with_a_value_of_the_wrong_kind_is_wrong_usage(capsys, tmp_path):
+    file = tmp_path / "options.toml"
+    file.write_text('model = "m"\ndegree = "many"\n')
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["attack", "--config", str(file)])
+    assert stop.value.code == 2
+    assert "--degree" in capsys.readouterr().err
+
+
+def test_a_dry_run_of_the_demo_estimates_training_and_attack(capsys, tmp_path, monkeypatch):
+    demo = importlib.import_module("bfjax.demo")
+    monkeypatch.setattr(demo, "PHANTOMS", 96)
+    monkeypatch.setattr(demo, "SIZE", 32)
+    status, out, _ = run(capsys, "demo", "--out", str(tmp_path / "demo"), "--dry-run")
+    assert status == 0
+    assert "8 epochs of 5 steps" in " ".join(out.split())
+    assert "in all" in out
+    assert not (tmp_path / "demo").exists()

@@ -285,13 +285,13 @@ def test_an_unreadable_shard_is_named(tmp_path):
 def test_an_estimate_writes_nothing_and_counts_what_is_left(finished, model, tmp_path):
     options, _, _ = finished
     cell = evaluate.attack_cell(config(model, tmp_path / "new"))
-    found = estimate.estimate(cell)
-    assert found.images == COUNT
+    found = estimate.of_cell(cell)
+    assert (found.what, found.work) == (str(tmp_path / "new"), f"{COUNT} images")
     assert 0 < found.seconds < 60
     assert not (tmp_path / "new").exists()
     stored = sum(f.stat().st_size for f in (options.out / "shards").iterdir())
     assert stored / 10 < found.size < stored * 10
-    assert estimate.estimate(evaluate.attack_cell(options)) == (0, 0.0, 0)
+    assert estimate.of_cell(evaluate.attack_cell(options))[1:] == ("nothing", 0.0, 0)
 
 
 def test_a_full_disk_leaves_earlier_shards_readable(model, tmp_path):

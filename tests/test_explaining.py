@@ -305,3 +305,12 @@ def test_help_names_the_options_and_their_defaults(capsys):
     out = capsys.readouterr().out
     assert all(word in out for word in ("PATH", "--model", "--l1", "default: 150", "--out"))
     assert "(unset)" not in out
+
+
+def test_a_dry_run_says_what_is_left_and_writes_nothing(model, attacked, whole, tmp_path, capsys):
+    out, found = whole
+    explaining.main(options(model, attacked, tmp_path / "new", dry_run=True))
+    assert f"{found['images']} maps" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+    explaining.main(options(model, attacked, out, dry_run=True))
+    assert "nothing" in capsys.readouterr().out

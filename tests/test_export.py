@@ -78,3 +78,10 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(folder):
 def test_sizes_that_are_none(text):
     with pytest.raises(ValueError, match="is no size"):
         parse_size(text)
+
+
+def test_a_dry_run_says_how_large_it_becomes_and_writes_nothing(folder, capsys):
+    cli.main(["export", "--model", str(folder), "--out", str(folder.parent / "out"),
+              "--data", "phantom", "--num-images", "8", "--dry-run"])  # fmt: skip
+    assert "judge 8 images twice" in capsys.readouterr().out
+    assert not (folder.parent / "out").exists()

@@ -33,7 +33,10 @@ LAYERS = {
     "intervals": {"metrics"},
     "classification": {"types", "data", "feed", "intervals", "metrics"},
     "optimization": {"types", "field", "config"},
+    "validation": {"types", "classification", "config", "data", "optimization"},
+    "preparation": {"types", "classification", "config", "data", "models", "optimization"},
     "resume": set(),
+    "options": set(),
     "gallery": {"records"},
     "curves": {"records"},
     "measures": {"types", "field", "metrics"},
@@ -45,14 +48,17 @@ LAYERS = {
     "map_gallery": {"records"},
     "map_summary": {"explain", "metrics", "records", "summary"},
     "explaining": {
-        *("types", "cells", "config", "data", "explain", "feed", "finished", "gallery", "judges"),
-        *("map_gallery", "map_summary", "progress", "records"),
+        *("types", "cells", "config", "data", "estimate", "explain", "feed", "finished", "gallery"),
+        *("judges", "map_gallery", "map_summary", "progress", "records"),
     },
     "report": {
-        *("types", "cells", "config", "data", "evaluate", "gallery", "metrics", "progress"),
-        *("records", "specification"),
+        *("types", "cells", "config", "data", "estimate", "evaluate", "gallery", "metrics"),
+        *("progress", "records", "specification"),
     },
-    "estimate": {"types", "attacks", "cells", "data", "feed", "judges", "measures"},
+    "estimate": {
+        *("types", "attacks", "cells", "config", "data", "feed", "judges", "measures", "models"),
+        *("optimization", "preparation", "validation"),
+    },
 }
 ABOVE_THE_LINE = ("types", "field", "attack", "attacks", "explain", "metrics")
 CORE = {"__future__", "bfjax", "jax", "jaxtyping", "numpy", "optax"}

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from bfjax import data, models, train
+from bfjax import data, models, preparation, train, validation
 from bfjax.config import TrainConfig
 from bfjax.models import registry
 from tests.training import SOURCE, TEST, Stripes, Tiny, TinyConfig, config
@@ -114,7 +114,7 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path, monkeypatch, kill_
         elif kill_at == "after an epoch":
             kill_after("write_log", 1)
         else:
-            kill_after("evaluate_classifier", 3)
+            kill_after("evaluate_classifier", 0)
         with pytest.raises(Killed):
             train.fit(config(tmp_path / "killed", **saving), SOURCE, TEST)
     assert not (tmp_path / "killed" / "config.json").exists()
@@ -132,7 +132,7 @@ def interrupted(out, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "evaluate_classifier", stop)
+        patch.setattr(train, "validate", stop)
         with pytest.raises(Killed):
             train.fit(config(out, epochs=1, save_steps=4), SOURCE, TEST)
     return out / "training"
@@ -171,17 +171,14 @@ def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch, capsys):
 
 def scripted(monkeypatch, losses, aucs):
     """Validation scores as given, epoch by epoch."""
-    true = train.evaluate_classifier
+    true = validation.evaluate_classifier
     scores = iter(zip(losses, aucs, strict=True))
 
     def evaluate(predict, source, **options):
-        measured = true(predict, source, **options)
-        if source is TEST:
-            return measured
         loss, area = next(scores)
-        return dataclasses.replace(measured, loss=loss, auc=area)
+        return dataclasses.replace(true(predict, source, **options), loss=loss, auc=area)
 
-    monkeypatch.setattr(train, "evaluate_classifier", evaluate)
+    monkeypatch.setattr(validation, "evaluate_classifier", evaluate)
 
 
 def test_the_shifted_validation_chooses(tmp_path):
@@ -282,10 +279,10 @@ def test_sixteen_bit_images_are_the_same_images(tmp_path):
 def test_class_weights_balance_the_loss():
     settings = TrainConfig()
     labels = np.array([0] * 3 + [1] * 9)
-    found = train._class_weights(settings, labels, 2)
+    found = preparation.class_weights(settings, labels, 2)
     np.testing.assert_allclose(found, [2, 2 / 3])
     assert found[labels].mean() == pytest.approx(1)
-    even = train._class_weights(TrainConfig(class_weights=False), labels, 2)
+    even = preparation.class_weights(TrainConfig(class_weights=False), labels, 2)
     np.testing.assert_array_equal(even, [1, 1])
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 from pathlib import Path
 from typing import NamedTuple
 
-from bfjax import progress, records
+from bfjax import estimate, progress, records
 from bfjax.config import ReportConfig
 from bfjax.report.cases import choose, draw
 from bfjax.report.loading import load
@@ -35,6 +36,9 @@ class Report(NamedTuple):
 
 def main(config: ReportConfig) -> None:
     """The command `bfjax report`: makes the page, then says where it is."""
+    if config.dry_run:
+        estimate.show([_estimate(config)])
+        return
     report = make(config)
     size = f"{report.path.stat().st_size / 1e6:.1f} MB"
     beside = "" if report.folder is None else f", pictures in {report.folder}"
@@ -57,7 +61,7 @@ def make(config: ReportConfig) -> Report:
     results = load(config.dir)
     rows = choose(results.runs, config.max_cases)
     total = sum(map(len, rows))
-    out = config.out or config.dir / "report.html"
+    out = _out(config)
     held = Pictures(out.with_name(f"{out.stem}-files"), limit=LIMIT - _REST)
     facts = []
     with progress.bar() as bar:
@@ -79,3 +83,23 @@ def make(config: ReportConfig) -> Report:
         temporary.write_text(page, encoding="utf-8", newline="\n")
     held.tidy()
     return Report(out, total, None if held.inside else held.folder)
+
+
+def _out(config: ReportConfig) -> Path:
+    return config.out or config.dir / "report.html"
+
+
+def _estimate(config: ReportConfig) -> estimate.Estimate:
+    """What the page would take, reckoned from two cases of the first run that has any."""
+    results = load(config.dir)
+    rows = choose(results.runs, config.max_cases)
+    total = sum(map(len, rows))
+    times, pictures = [], []
+    for number, (run, chosen) in enumerate(zip(results.runs, rows, strict=True)):
+        if chosen and not times:
+            for case in draw(number, run, chosen[:2], where=config.data):
+                times.append(time.perf_counter())
+                pictures.append(len(case.picture))
+    seconds = total * (times[-1] - times[0]) if times else 0.0  # the first one compiled
+    size = total * max(pictures, default=0) + _REST // 10
+    return estimate.Estimate(str(_out(config)), f"{total} cases", seconds, size)

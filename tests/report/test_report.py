@@ -54,3 +54,10 @@ def test_without_cases_neither_shards_nor_data_are_needed(single, tmp_path):
     assert made.cases == 0
     assert json.loads((tmp_path / "summary.json").read_text())["images"] == 12
     assert "Transfer" in made.path.read_text(encoding="utf-8")
+
+
+def test_a_dry_run_says_how_many_cases_and_writes_nothing(single, tmp_path, capsys):
+    page = tmp_path / "report.html"
+    report.main(ReportConfig(dir=single, out=page, dry_run=True))
+    assert "12 cases" in capsys.readouterr().out
+    assert not page.exists()
