@@ -155,7 +155,8 @@ def load_model(path: str | Path) -> nnx.Module:
 
     Raises:
       FileNotFoundError: the folder or one of its files is missing.
-      ValueError: a file cannot be read, was altered, or is of an unknown architecture.
+      ValueError: a file cannot be read, was altered, is of an unknown architecture, or a weight
+        is not finite.
     """
     record = load_config(path)
     folder = Path(path)
@@ -170,6 +171,9 @@ def load_model(path: str | Path) -> nnx.Module:
             weights |= safetensors.numpy.load(data)
     except (ValueError, TypeError, safetensors.SafetensorError) as error:
         raise ValueError(f"cannot load {path}: {error}") from error
+    for name, weight in weights.items():
+        if not np.isfinite(weight).all():
+            raise ValueError(f"{path} holds NaN or infinity in {name}: train it anew")
     return with_weights(
         skeleton, weights, source=str(folder if record.shards else folder / WEIGHTS)
     )
