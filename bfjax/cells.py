@@ -150,7 +150,7 @@ def attack_images(
       cell: with its arrays on the devices of `split`.
       split: how a batch lies on the devices.
       images: at most as many as the devices take at once.
-      labels: their classes.
+      labels: their classes; -1 where they are not known.
       indices: where they stand in the cell's source.
       on_step: as of `run`.
 
@@ -161,6 +161,10 @@ def attack_images(
       ValueError: as `run`.
     """
     whole = functools.partial(filled, split, cell.batch_size)
+    names = cell.source.class_names
+    if predicted := bool((labels < 0).any()):  # not known: away from the model's own answer
+        found = answers(cell.targets[0], whole(images), labels, names)["prediction"]
+        labels = np.array([names.index(name) for name in found], np.int32)
     # a key an image, so that results do not depend on the batches
     keys = _keys(jax.random.key(cell.seed), whole(indices))
     steps = {} if isinstance(cell.attack, Search) else {"on_step": lambda _: on_step(len(images))}
@@ -177,8 +181,10 @@ def attack_images(
     made = _made(cell.attack, result, images)
     columns: dict[str, Any] = {
         "file": [cell.source.names[i] for i in indices],
-        "label": [cell.source.class_names[i] for i in labels],
+        "label": [names[i] for i in labels],
     }
+    if predicted:
+        columns["label_from"] = ["predicted"] * len(labels)
     for kind in ("clean", "adversarial", *(measures.SAVED_AS if cell.measure else ())):
         pictures = images if kind == "clean" else made.adversarial
         if kind in measures.SAVED_AS:
@@ -186,7 +192,7 @@ def attack_images(
         pictures = whole(pictures)
         for target in cell.targets:
             prefix = "" if target is cell.targets[0] else f"{target.name}:"
-            found = answers(target, pictures, labels, cell.source.class_names)
+            found = answers(target, pictures, labels, names)
             columns |= {f"{prefix}{kind}_{what}": values for what, values in found.items()}
     change = np.abs(np.asarray(made.adversarial, np.float64) - images)
     columns |= {"max_change": change.max((1, 2, 3)), "mean_change": change.mean((1, 2, 3))}

@@ -54,9 +54,12 @@ class RunConfig:
     """What `bfjax attack` and `bfjax evaluate` have in common."""
 
     data: str = "chest_xray"
-    """Data set: chest_xray, phantom, or a folder of class folders."""
+    """Data set: chest_xray, phantom, one image, or a folder or zip of images or class folders."""
     split: str = "test"
     """Which split of it."""
+    label: str | None = None
+    """Class, by name or number, of all images that lie in no class folders; none, or "predicted":
+    for each image what the attacked model itself predicts."""
     image_size: int | None = None
     """Side of the images in pixels, where a model does not say it."""
     batch_size: int = 16
@@ -89,6 +92,9 @@ class AttackConfig(RunConfig, BiasFieldConfig):
     """Folder for the results."""
     gallery: int = 12
     """Cases drawn into gallery/; 0 for none."""
+    native: bool = False
+    """Also write the attacked images in the originals' size into adversarial/, as 16-bit PNG or
+    derived DICOM, and judge them as read back (native.json). May be added to a finished run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

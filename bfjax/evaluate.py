@@ -12,7 +12,18 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from bfjax import attacks, cells, data, estimate, gallery, judges, progress, records, summary
+from bfjax import (
+    attacks,
+    cells,
+    data,
+    estimate,
+    gallery,
+    judges,
+    native,
+    progress,
+    records,
+    summary,
+)
 from bfjax.cells import Cell
 from bfjax.config import AttackConfig, BiasFieldConfig, EvaluateConfig
 from bfjax.judges import Target
@@ -48,7 +59,7 @@ def attack_dataset(config: AttackConfig) -> dict[str, Any]:
       config: what to attack, with what, and where the results go.
 
     Returns:
-      What `summary.json` holds.
+      What `summary.json` holds, and under "native", where asked for, what `native.json` holds.
 
     Raises:
       ValueError: for options, images or checkpoints that do not fit, naming the culprit.
@@ -60,6 +71,8 @@ def attack_dataset(config: AttackConfig) -> dict[str, Any]:
         found = _run(cell, bar, "attacking")
     if config.gallery and not finished and jax.process_index() == 0:
         _draw_gallery(config, cell)
+    if config.native and jax.process_index() == 0:
+        found["native"] = native.write(cell, config)
     return found
 
 
@@ -129,7 +142,7 @@ def attack_cell(config: AttackConfig) -> Cell:
     source = _load_source(config, targets)
     made = attack_of(config, source[0]["image"].shape)
     settings = dataclasses.asdict(config) | {"extent": list(config.extent)}
-    for presentational in ("gallery", "model", "dry_run"):
+    for presentational in ("gallery", "native", "model", "dry_run"):
         del settings[presentational]
     return _cell(config, made, targets, source, config.out, settings, store_all=True)
 
@@ -189,6 +202,7 @@ def _cell(
     for presentational in ("out", "targets", "num_images"):
         del settings[presentational]
     settings |= {
+        "label": (source.label or "predicted") if isinstance(source, data.Labelled) else None,
         "num_images": len(source),
         "class_names": list(source.class_names),
         "image_size": targets[0].config.image_size,
@@ -234,13 +248,40 @@ def _load_source(config: AttackConfig | EvaluateConfig, targets: Sequence[Target
         resize=trained.resize,
         num_examples=config.num_images,
         seed=config.seed,
+        unlabelled=True,
     )
+    if len(source.class_names) < 2:
+        return _labelled(config, source, targets[0])
+    if config.label is not None:
+        raise ValueError(
+            f"--label {config.label}: it is for images in no class folders, and {config.data} has "
+            f"the classes {', '.join(source.class_names)}"
+        )
     if trained.class_names and tuple(source.class_names) != tuple(trained.class_names):
         raise ValueError(
             f"{config.data} has the classes {', '.join(source.class_names)}, "
             f"{targets[0].name} was trained on {', '.join(trained.class_names)}"
         )
     return source
+
+
+def _labelled(
+    config: AttackConfig | EvaluateConfig, source: data.Source, target: Target
+) -> data.Source:
+    """Images in no class folders, or in one alone, among the classes of the attacked model."""
+    names = judges.class_names(target, source[0]["image"].shape)
+    label = config.label
+    if label is None:  # the folder's name may be a class, or mean nothing
+        label = next(iter(set(source.class_names) & set(names)), "predicted")
+    if label in names:
+        return data.Labelled(source, names, label)
+    if label == "predicted":
+        return data.Labelled(source, names)
+    if label.isdecimal() and int(label) < len(names):
+        return data.Labelled(source, names, names[int(label)])
+    raise ValueError(
+        f"--label {label} is no class of {target.name}, which tells apart {', '.join(names)}"
+    )
 
 
 def _draw_gallery(config: AttackConfig, cell: Cell) -> None:

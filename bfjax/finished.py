@@ -100,6 +100,7 @@ def load(folder: Path, *, where: str | None = None) -> Run:
             resize=settings["resize"],
             num_examples=settings["num_images"],
             seed=settings["seed"],
+            unlabelled=True,
         )
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; --data says where the images lie now") from None

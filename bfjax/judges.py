@@ -92,6 +92,23 @@ def _function(text: str, image_size: int | None) -> Target:
     return Target(attribute, as_pytree(function), record)
 
 
+def class_names(target: Target, image_shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The classes that a model tells apart.
+
+    Args:
+      target: the model.
+      image_shape: (h, w, c) of the images it takes.
+
+    Returns:
+      Their names; numbers from 0 where it does not say them.
+    """
+    if target.config.class_names:
+        return tuple(target.config.class_names)
+    image = jax.ShapeDtypeStruct(image_shape, np.float32)
+    (count,) = jax.eval_shape(target.predict, image).shape
+    return tuple(map(str, range(max(count, 2))))  # one logit tells two classes apart
+
+
 _OF_ALL = ("sha256", "architecture")
 
 

@@ -28,19 +28,25 @@ def show(summary: dict[str, Any], out: Path) -> None:
       summary: from `attack_dataset`.
       out: where the details lie.
     """
-    table = Table(title=f"success of the attack on {summary['images']} images")
+    title = f"success of the attack on {summary['images']} images"
+    if summary["settings"].get("label") == "predicted":
+        title += ", away from what the attacked model predicts"
+    table = Table(title=title)
     for heading in ("model", "direction"):
         table.add_column(heading, overflow="fold")
     for heading in ("fooled", "of correct", "success"):
         table.add_column(heading, justify="right")
     for name, judged in summary["targets"].items():
-        for direction, rate in [("all", judged), *judged["directions"].items()]:
+        native = summary["native"]["targets"][name] if "native" in summary else None
+        files = [] if native is None else [("all, native files", native)]
+        for direction, rate in [("all", judged), *judged["directions"].items(), *files]:
             percent = "-" if rate["rate"] is None else f"{100 * rate['rate']:.1f} %"
             table.add_row(name, direction, str(rate["fooled"]), str(rate["correct"]), percent)
             name = ""
     console = Console()
     console.print(table)
-    console.print(f"details in {out}: summary.json, records.csv, gallery/", highlight=False)
+    more = ", native.csv, adversarial/" if "native" in summary else ""
+    console.print(f"details in {out}: summary.json, records.csv, gallery/{more}", highlight=False)
 
 
 def summarize(
@@ -57,12 +63,17 @@ def summarize(
       What JSON can hold.
     """
     columns = {name: np.array(table[name]) for name in table.column_names}
-    labels = np.searchsorted(class_names, columns["label"])
+    number = {name: i for i, name in enumerate(class_names)}
+
+    def indices(name: str) -> np.ndarray:
+        return np.array([number[value] for value in columns[name]])
+
+    labels = indices("label")
     judged = {}
     for target in targets:
         prefix = "" if target == targets[0] else f"{target}:"
         answers = {
-            kind: np.searchsorted(class_names, columns[f"{prefix}{kind}_prediction"])
+            kind: indices(f"{prefix}{kind}_prediction")
             for kind in ("clean", "adversarial", *SAVED_AS)
             if f"{prefix}{kind}_prediction" in columns
         }

@@ -44,6 +44,10 @@ LAYERS = {
     "specification": {"types", "attack", "attacks"},
     "judges": {"types", "attack", "models"},
     "cells": {"types", "attack", "data", "feed", "judges", "measures", "records", "summary"},
+    "native": {
+        *("types", "field", "cells", "config", "data", "feed", "judges", "metrics", "progress"),
+        "records",
+    },
     "finished": {"types", "cells", "config", "data", "evaluate", "records", "specification"},
     "map_gallery": {"records"},
     "map_summary": {"explain", "metrics", "records", "summary"},

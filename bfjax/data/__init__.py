@@ -10,10 +10,12 @@ from bfjax.data.derived import derived_dicom, write_png16
 from bfjax.data.dicom import decode_dicom
 from bfjax.data.image import ImageError, decode, fit, to_float
 from bfjax.data.loading import load
-from bfjax.data.source import Record, Source, Subset, check
+from bfjax.data.source import Labelled, Original, Record, Source, Subset, check
 
 __all__ = [
     "ImageError",
+    "Labelled",
+    "Original",
     "Record",
     "Source",
     "Subset",

@@ -1,15 +1,16 @@
-"""A folder (or zip file) of class folders, read lazily.
+"""A folder (or zip file) of class folders, read lazily; or of images alone, or one image.
 
 Convention:
     Either `<root>/<split>/<class>/<file>` with splits among train, val and test, or
-    `<root>/<class>/<file>`, whose one split is called "all". A root that holds nothing but one
-    folder of folders (what unzipping often makes) stands for that folder; beside split folders
+    `<root>/<class>/<file>`, whose one split is called "all". Where asked for, `<class>/` may be
+    missing, or the root be a file: these images have no labels (-1). A root that holds nothing but
+    one folder of folders (what unzipping often makes) stands for that folder; beside split folders
     everything else is ignored (Kaggle's zip holds the whole tree a second time there).
 
     Ignored, and nothing else: names that begin with a dot, `__MACOSX`, `Thumbs.db`,
     `desktop.ini`, and files that lie beside class or split folders. Every other file in a class
-    folder is a record, DICOM told by its mark and not by its name; if it is no image, reading it
-    raises an `ImageError` that names it.
+    folder (or where there are none) is a record, DICOM told by its mark and not by its name; if it
+    is no image, reading it raises an `ImageError` that names it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from jaxtyping import Int64
 from bfjax.data.dicom import decode_dicom, is_dicom
 from bfjax.data.image import ImageError, decode, fit, validate
 from bfjax.data.names import parse_name
-from bfjax.data.source import Record, Source
+from bfjax.data.source import Original, Record, Source
 
 SPLITS = ("train", "val", "test")
 
@@ -36,7 +37,7 @@ _Node: TypeAlias = Path | zipfile.Path
 
 
 class FolderSource(Source):
-    """The images of one split of a folder, or of a zip file, of class folders.
+    """The images of one split of a folder, or of a zip file.
 
     Nothing but names is read until a record is. The labels follow the sorted names of the class
     folders of all splits, so that a split that lacks a class keeps the others' labels.
@@ -46,6 +47,9 @@ class FolderSource(Source):
       split: "train", "val" or "test"; "all" where there are no split folders.
       image_size: side of the square in pixels, or `None` for each image's own size.
       resize: `"squash"` or `"pad"`, see `bfjax.data.fit`.
+      unlabelled: take one image, or images that lie in no class folders, too; `class_names` is
+        then empty and every label -1. `split` says nothing then, nor where there is only one class
+        folder, unless there are split folders.
 
     Attributes:
       split: as given.
@@ -74,43 +78,61 @@ class FolderSource(Source):
         *,
         image_size: int | None = 224,
         resize: str = "squash",
+        unlabelled: bool = False,
     ):
         validate(image_size, resize)
         self._root, self.split = Path(root), split
         self._image_size, self._resize = image_size, resize
+        if unlabelled and _is_image(self._root):
+            self._root, self._prefix = self._root.parent, ""
+            self.class_names, self._names = (), [Path(root).name]
+            return
         splits = _layout(self._root)
+        classes = {name for node in splits.values() for name in _folders(node)}
+        if unlabelled and len(classes) < 2 and list(splits) == ["all"]:
+            split = "all"
         if split not in splits:
             raise ValueError(f"{root} has no split {split!r}; it has {', '.join(splits)}")
         self._prefix = _relative(splits[split], self._root)
-        classes = {name for node in splits.values() for name in _folders(node)}
-        if not classes:
-            raise ValueError(f"{root} holds no class folders (such as NORMAL and PNEUMONIA)")
         self.class_names = tuple(sorted(classes))
-        self._names = _files(splits[split])
+        if classes:
+            self._names = _files(splits[split])
+        elif unlabelled:
+            self._names = sorted(n.name for n in splits[split].iterdir() if not _ignored(n.name))
+        else:
+            raise ValueError(f"{root} holds no class folders (such as NORMAL and PNEUMONIA)")
         if not self._names:
-            raise ValueError(f"the class folders of {root}, split {split!r}, hold no files")
+            where = "the class folders of " if classes else ""
+            raise ValueError(f"{where}{root}, split {split!r}, hold no files")
 
     @property
     def names(self) -> list[str]:
-        """Name of every record, in order: class folder, slash, file."""
+        """Name of every record, in order: class folder, slash, file; or the file alone."""
         return self._names
 
     @functools.cached_property
     def labels(self) -> Int64[np.ndarray, " records"]:
         """Label of every record, in order."""
         index = {name: i for i, name in enumerate(self.class_names)}
-        return np.array([index[name.partition("/")[0]] for name in self._names], np.int64)
+        return np.array([index.get(n.partition("/")[0], -1) for n in self._names], np.int64)
 
     @functools.cached_property
     def groups(self) -> list[str]:
         """Patient of every record, in order."""
         return [parse_name(name)[1] for name in self._names]
 
+    def original(self, index: int) -> Original:
+        """The image of a file, and the file itself where it is DICOM; see `Source.original`."""
+        name = self._names[index]
+        data, path = self._read(name), f"{self._root}/{self._prefix}{name}"
+        if is_dicom(data):
+            return Original(decode_dicom(data, path), data)
+        return Original(decode(data, path))
+
     def _record(self, index: int) -> Record:
         name = self._names[index]
         cause, group = parse_name(name)
-        data, path = self._read(name), f"{self._root}/{self._prefix}{name}"
-        image = decode_dicom(data, path) if is_dicom(data) else decode(data, path)
+        image = self.original(index).image
         return Record(
             image=fit(image, image_size=self._image_size, resize=self._resize),
             label=int(self.labels[index]),
@@ -144,6 +166,11 @@ class FolderSource(Source):
             f"FolderSource({str(self._root)!r}, {self.split!r}, "
             f"image_size={self._image_size}, resize={self._resize!r})"
         )
+
+
+def _is_image(root: Path) -> bool:
+    """Whether a path is for the decoders: no folder, no zip file, and not the half of one."""
+    return root.is_file() and root.suffix.lower() != ".zip" and not zipfile.is_zipfile(root)
 
 
 def splits_of(root: str | os.PathLike[str]) -> tuple[str, ...]:

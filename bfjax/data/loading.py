@@ -12,6 +12,8 @@ from bfjax.data.prepared import PreparedSource, prepare
 from bfjax.data.source import Source, subsample
 from bfjax.home import home as default_home
 
+_FOLDERS = "nor an existing folder or zip file of class folders"
+
 
 def load(
     name_or_path: str | os.PathLike[str],
@@ -23,6 +25,7 @@ def load(
     num_examples: int | None = None,
     seed: int = 0,
     download: bool = False,
+    unlabelled: bool = False,
 ) -> Source:
     """Opens one split of a data set as a random-access source.
 
@@ -39,6 +42,8 @@ def load(
         elsewhere a random part of the split.
       seed: which phantoms, or which part.
       download: fetch `chest_xray` with kagglehub if it is not there.
+      unlabelled: take one image file, or a folder or zip file whose images lie in no class
+        folders, too: then `class_names` is empty, and every label -1.
 
     Returns:
       A `Source`: `len(source)`, `source[i]`, and `class_names`, `labels`, `groups`, `names`
@@ -70,7 +75,7 @@ def load(
     if not path.exists():
         raise FileNotFoundError(
             f"no data set {os.fspath(name_or_path)!r}: it is neither 'chest_xray' nor 'phantom', "
-            "nor an existing folder or zip file of class folders"
+            + ("nor an existing image, folder or zip file" if unlabelled else _FOLDERS)
         )
-    source = FolderSource(path, split, image_size=image_size, resize=resize)
+    source = FolderSource(path, split, image_size=image_size, resize=resize, unlabelled=unlabelled)
     return subsample(source, num_examples, seed=seed)

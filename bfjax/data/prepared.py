@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from bfjax.data.folder import FolderSource
 from bfjax.data.image import decode
-from bfjax.data.source import Record, Source
+from bfjax.data.source import Original, Record, Source
 
 KAGGLE = "paultimothymooney/chest-xray-pneumonia"
 
@@ -69,6 +70,23 @@ class PreparedSource(Source):
         """Patient of every record, in order."""
         return self._metadata[2]
 
+    def original(self, index: int) -> Original:
+        """The image as it was downloaded, before it was prepared; see `Source.original`.
+
+        Raises:
+          FileNotFoundError: the downloaded files are no longer beside the prepared ones.
+        """
+        source, positions = self._downloaded
+        return source.original(positions[self.names[index]])
+
+    @functools.cached_property
+    def _downloaded(self) -> tuple[FolderSource, dict[str, int]]:
+        from bfjax.data.chest_xray import chest_xray_dataset_builder as chest_xray
+
+        home = Path(self._directory).parents[3]  # of tfds/chest_xray/CONFIG/VERSION, see `prepare`
+        source = FolderSource(chest_xray.find_raw(home), self._split, image_size=None)
+        return source, {name: i for i, name in enumerate(source.names)}
+
     def _record(self, index: int) -> Record:
         stored = self._records[index]
         name = stored["name"].decode()
@@ -106,7 +124,8 @@ class PreparedSource(Source):
 
     def __getstate__(self) -> dict[str, Any]:
         # open files do not travel to Grain's worker processes; each opens its own
-        return {k: v for k, v in self.__dict__.items() if k not in ("_builder", "_records")}
+        opened = ("_builder", "_records", "_downloaded")
+        return {k: v for k, v in self.__dict__.items() if k not in opened}
 
     def __repr__(self) -> str:
         return f"PreparedSource({self._directory!r}, {self._split!r})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import operator
 from collections.abc import Iterator, Sequence
-from typing import SupportsIndex, TypedDict
+from typing import NamedTuple, SupportsIndex, TypedDict
 
 import numpy as np
 from jaxtyping import Int64
@@ -31,13 +31,26 @@ class Record(TypedDict):
     group: str
 
 
+class Original(NamedTuple):
+    """An image as its file holds it.
+
+    Attributes:
+      image: (h, w, 1) of its own size, uint8 or uint16.
+      dicom: the file itself where it is DICOM, else `None`.
+    """
+
+    image: GreyImage
+    dicom: bytes | None = None
+
+
 class Source(abc.ABC):
     """A random-access source of records, as Grain takes it (`grain.MapDataset.source(source)`).
 
     Sources are cheap to make and to pickle: they hold names, and open files where they are read.
 
     Attributes:
-      class_names: the classes in the order of the labels.
+      class_names: the classes in the order of the labels; none where the labels are not known,
+        and are then all -1 (see `Labelled`).
     """
 
     class_names: tuple[str, ...]
@@ -64,6 +77,21 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def __len__(self) -> int:
         """How many records there are."""
+
+    def original(self, index: int) -> Original:
+        """The image of a record before it was brought to the size of the source.
+
+        Args:
+          index: of the record, at least 0.
+
+        Returns:
+          The image; that of the record where it has no other size.
+
+        Raises:
+          ImageError: the file cannot be decoded.
+          OSError: it cannot be read.
+        """
+        return Original(self[index]["image"])
 
     def __getitem__(self, index: SupportsIndex) -> Record:
         position = operator.index(index)
@@ -117,6 +145,10 @@ class Subset(Source):
         groups = self._source.groups
         return [groups[i] for i in self._indices]
 
+    def original(self, index: int) -> Original:
+        """That of the other source."""
+        return self._source.original(self._indices[index])
+
     def _record(self, index: int) -> Record:
         return self._source[self._indices[index]]
 
@@ -125,6 +157,63 @@ class Subset(Source):
 
     def __repr__(self) -> str:
         return f"Subset({self._source!r}, {self._indices})"
+
+
+class Labelled(Source):
+    """The images of a source without labels, among the classes of a model.
+
+    Args:
+      source: whose labels are not known.
+      class_names: the classes.
+      label: the one that all images are of; `None` where it is still not known, and -1 stands for
+        it.
+
+    Attributes:
+      label: as given.
+
+    Raises:
+      ValueError: the label is none of the classes.
+
+    Example:
+      >>> import bfjax.data
+      >>> whole = bfjax.data.load("phantom", "test", num_examples=2, image_size=32)
+      >>> Labelled(whole, ("benign", "malignant"), "malignant").labels.tolist()
+      [1, 1]
+    """
+
+    def __init__(self, source: Source, class_names: Sequence[str], label: str | None = None):
+        if label is not None and label not in class_names:
+            raise ValueError(f"{label!r} is none of the classes {', '.join(class_names)}")
+        self._source, self.class_names, self.label = source, tuple(class_names), label
+        self._index = -1 if label is None else self.class_names.index(label)
+
+    @property
+    def names(self) -> list[str]:
+        """Name of every record, in order."""
+        return self._source.names
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " records"]:
+        """The one label, for every record."""
+        return np.full(len(self), self._index, np.int64)
+
+    @property
+    def groups(self) -> list[str]:
+        """Patient of every record, in order."""
+        return self._source.groups
+
+    def original(self, index: int) -> Original:
+        """That of the other source."""
+        return self._source.original(index)
+
+    def _record(self, index: int) -> Record:
+        return {**self._source[index], "label": self._index}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __repr__(self) -> str:
+        return f"Labelled({self._source!r}, {self.class_names}, {self.label!r})"
 
 
 def subsample(source: Source, num_examples: int | None, *, seed: int) -> Source:

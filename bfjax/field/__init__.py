@@ -2,6 +2,7 @@
 
 from bfjax.field.additive import additive, compose, free_log_field
 from bfjax.field.fields import PolynomialTPSParams, pixelwise, polynomial_tps
+from bfjax.field.native import chunked_polynomial_tps
 from bfjax.field.perturbation import bias_field, clip, limit_log_field
 from bfjax.field.polynomial import exponents, polynomial
 from bfjax.field.tps import control_grid, lattice, warp, warp_matrix
@@ -10,6 +11,7 @@ __all__ = [
     "PolynomialTPSParams",
     "additive",
     "bias_field",
+    "chunked_polynomial_tps",
     "clip",
     "compose",
     "control_grid",

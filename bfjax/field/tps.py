@@ -94,15 +94,37 @@ def warp_matrix(shape: tuple[int, int], grid_size: int) -> np.ndarray:
 
     Reference: Duchon 1977; Bookstein, *Principal Warps*, TPAMI 1989.
     """
-    controls = control_grid(grid_size)
-    pixels = lattice(*shape)
-    affine = np.column_stack([np.ones(len(controls)), controls])
-    system = np.block([[_kernel(controls, controls), affine], [affine.T, np.zeros((3, 3))]])
-    solution = np.linalg.solve(system, np.eye(len(system), len(controls)))
+    controls, pixels = control_grid(grid_size), lattice(*shape)
     basis = np.column_stack([_kernel(pixels, controls), np.ones(len(pixels)), pixels])
-    matrix = basis @ solution
+    matrix = basis @ spline_weights(grid_size)
     matrix.flags.writeable = False  # it is shared by everyone who asks for this shape
     return matrix
+
+
+@lru_cache(maxsize=8)
+def spline_weights(grid_size: int) -> np.ndarray:
+    """The weights of the spline of `warp_matrix` for each θ_k: w, b and A are linear in θ.
+
+    Args:
+      grid_size: control points along each axis.
+
+    Returns:
+      (grid_size² + 3, grid_size²) float64, read-only: times θ it gives w_k, then b, then the
+      columns of A.
+
+    Raises:
+      ValueError: for `grid_size` below 2.
+
+    Example:
+      >>> spline_weights(4).shape
+      (19, 16)
+    """
+    controls = control_grid(grid_size)
+    affine = np.column_stack([np.ones(len(controls)), controls])
+    system = np.block([[_kernel(controls, controls), affine], [affine.T, np.zeros((3, 3))]])
+    weights = np.linalg.solve(system, np.eye(len(system), len(controls)))
+    weights.flags.writeable = False
+    return weights
 
 
 def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -217,6 +217,7 @@ def _source(settings: dict[str, Any], where: str | None) -> data.Source:
             resize=settings["resize"],
             num_examples=settings["num_images"],
             seed=settings["seed"],
+            unlabelled=True,
         )
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; --data says where the images lie now") from None

@@ -1,0 +1,153 @@
+"""The field of Eq. 4 on large pixel grids, such as an X-ray at its native resolution.
+
+Convention:
+    Coordinates run from the first to the last pixel centre on every grid, whatever its size, so the
+    parameters that were found on a small grid mean the same field on a large one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from bfjax.field.fields import PolynomialTPSParams, polynomial_tps
+from bfjax.field.polynomial import Exponents, Terms, exponents, polynomial
+from bfjax.field.tps import control_grid, lattice, spline_weights
+from bfjax.types import Field, LogField
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Grid:
+    shape: tuple[int, int]
+    exponents: Exponents
+    grid_size: int
+    extent: tuple[float, float]
+    chunk_size: int
+
+
+def chunked_polynomial_tps(
+    shape: tuple[int, int],
+    *,
+    degree: int = 10,
+    min_degree: int = 1,
+    grid_size: int = 16,
+    terms: Terms = "literal",
+    extent: tuple[float, float] = (-1.0, 1.0),
+    dtype: DTypeLike = jnp.float32,
+    chunk_size: int = 2**14,
+) -> Field:
+    """The field of `polynomial_tps` in chunks of pixels, without its warp matrix (Eq. 4).
+
+    T_θ(p) = p + Σ_k w_k U(|p − c_k|) + A p + b, where w, A and b are linear in θ − θ0. The matrix
+    of `polynomial_tps` has a row a pixel, 3 GB at 2000 × 1500; here the kernels of `chunk_size`
+    pixels are made, used and forgotten. The control grid is its own mirror image, so the kernels of
+    one quarter of the image serve all four. One compilation serves images of all sizes.
+
+    In float32 the sum over kernels, which are larger than the displacements they make, costs three
+    digits of the warp; in float64 (`jax.enable_x64`) the two fields agree to rounding. Gradients
+    with respect to the parameters are there, but an attack is faster with `polynomial_tps`.
+
+    Args:
+      shape: (h, w) of the image.
+      degree: D, the largest total degree.
+      min_degree: D0; lower degrees are left out, as `terms` reads it.
+      grid_size: control points along each axis, at least 2.
+      terms: which monomials Eq. 4 keeps, see `bfjax.field.exponents`.
+      extent: coordinates of the first and the last pixel centre, on both axes.
+      dtype: of parameters and field, float32 or float64.
+      chunk_size: pixels whose kernels are held at once, chunk_size · grid_size² numbers.
+
+    Returns:
+      A `Field` whose params are `PolynomialTPSParams`, those of `polynomial_tps` at any size.
+
+    Raises:
+      ValueError: for a shape, degree, grid size, reading, extent or chunk size that makes no field.
+
+    Example:
+      >>> small = polynomial_tps((8, 8), degree=3, grid_size=3)
+      >>> params = small.init()._replace(coefficients=jnp.ones(3))
+      >>> large = chunked_polynomial_tps((300, 200), degree=3, grid_size=3).log_field(params)
+      >>> large.shape, bool(jnp.allclose(large[::299, ::199], small.log_field(params)[::7, ::7]))
+      ((300, 200), True)
+
+    Reference: Tian et al., ICME 2021, Eq. 4.
+    """
+    if len(shape) != 2 or min(shape) < 1:
+        raise ValueError(f"a field needs a shape (h, w) of positive sizes, got {tuple(shape)}")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    start = polynomial_tps(  # its parameters, which no size enters
+        (1, 1),
+        degree=degree,
+        min_degree=min_degree,
+        grid_size=grid_size,
+        terms=terms,
+        extent=extent,
+        dtype=dtype,
+    )
+    grid = _Grid(
+        shape=(int(shape[0]), int(shape[1])),
+        exponents=exponents(degree, min_degree, terms=terms),
+        grid_size=grid_size,
+        extent=(float(extent[0]), float(extent[1])),
+        chunk_size=chunk_size,
+    )
+    return Field(init=start.init, log_field=Partial(_log_field, grid))
+
+
+def _log_field(grid: _Grid, params: PolynomialTPSParams) -> LogField:
+    height, width = grid.shape
+    rows, columns = -(-height // 2), -(-width // 2)  # of the upper left quarter, middle included
+    dtype, (low, high) = params.coefficients.dtype, grid.extent
+    controls = control_grid(grid.grid_size, low=low, high=high)
+    displacement = params.control_points - jnp.asarray(controls, dtype)
+    solution = jnp.asarray(spline_weights(grid.grid_size), dtype)
+    weights = jnp.matmul(solution, displacement, precision="highest")
+    points = lattice(height, width).reshape(height, width, 2)[:rows, :columns].reshape(-1, 2)
+    missing = -len(points) % grid.chunk_size
+    points = np.pad(points, ((0, missing), (0, 0))).reshape(-1, grid.chunk_size, 2)
+    chunks = [
+        _mirrored(grid.exponents, grid.grid_size, params.coefficients, weights, p, *grid.extent)
+        for p in points.astype(dtype)
+    ]
+    quarters = jnp.concatenate(chunks, axis=1)[:, : rows * columns].reshape(2, 2, rows, columns)
+    # each mirrored back; a middle row or column is there twice
+    upper, lower = (
+        jnp.concatenate([left, right[:, ::-1][:, width % 2 :]], axis=1) for left, right in quarters
+    )
+    return jnp.concatenate([upper, lower[::-1][height % 2 :]])
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _mirrored(
+    pairs: Exponents,
+    grid_size: int,
+    coefficients: Float[Array, " n"],
+    weights: Float[Array, "k 2"],
+    points: Float[Array | np.ndarray, "pixels 2"],
+    low: Float[Array, ""] | float,
+    high: Float[Array, ""] | float,
+) -> Float[Array, "4 pixels"]:
+    """B̂ at some points (x, y) of [-1, 1]², and at (−x, y), (x, −y), (−x, −y)."""
+    controls = jnp.asarray(control_grid(grid_size), points.dtype)
+    squared = jnp.sum((points[:, None] - controls[None]) ** 2, axis=-1)
+    kernel = squared * jnp.log(jnp.where(squared > 0, squared, 1.0))
+    # |(−x, y) − c| = |(x, y) − c'|, with c' the mirror image of c
+    of_grid = weights[:-3].reshape(grid_size, grid_size, 2)
+    signs = [(1, 1), (-1, 1), (1, -1), (-1, -1)]
+    mirrored = jnp.stack([of_grid[::y, ::x].reshape(-1, 2) for x, y in signs])
+    p = points[None] * jnp.asarray(signs, points.dtype)[:, None]
+    bent = jnp.einsum("pk,mkc->mpc", kernel, mirrored, precision="highest")
+    tilted = (
+        jnp.einsum("mpd,dc->mpc", p, weights[-2:], precision="highest") + weights[None, None, -3]
+    )
+    x, y = jnp.moveaxis((low + high) / 2 + (high - low) / 2 * p + bent + tilted, -1, 0)
+    return polynomial(coefficients, x, y, exponents=pairs)
