@@ -256,7 +256,7 @@ def _perturbed(attack, params, image):
 
 
 def rebuild(
-    attack: Attack, source: data.Source, table: pa.Table, row: int
+    attack: Attack | Search, source: data.Source, table: pa.Table, row: int
 ) -> tuple[jax.Array, jax.Array | None, jax.Array]:
     """One attacked image again, bit for bit, from the parameters that its run stored.
 
@@ -274,6 +274,9 @@ def rebuild(
       ValueError: the table holds no parameters, or those of another attack.
     """
     image = jnp.asarray(data.to_float(source[row]["image"]))
+    if not isinstance(attack, Attack):  # a search stores its images, as `attack_images` has them
+        stored = records.read_params(table, row, {"adversarial": image})
+        return image, None, jnp.asarray(stored["adversarial"])
     like = jax.eval_shape(lambda x: attack.perturbation.init(x, jax.random.key(0)), image)
     params = records.read_params(table, row, like)
     log_field, adversarial = _perturbed(attack, params, image)

@@ -213,8 +213,9 @@ def explain_images(
     whole = functools.partial(cells.filled, split, config.batch_size // len(split.device_set))
     names = run.settings["class_names"]
     labels = whole(np.array([names.index(run.rows[row]["label"]) for row in rows], np.int32))
-    clean, attacked = map(np.stack, zip(*(run.rebuild(row) for row in rows), strict=True))
-    clean, attacked = whole(clean), whole(attacked)
+    made = [run.rebuild(row) for row in rows]
+    clean = whole(np.stack([one.image for one in made]))
+    attacked = whole(np.stack([one.adversarial for one in made]))
     found = sensitivity_map_batch(
         predict, clean, attacked, labels, on_step=lambda _: tick(), **options
     )
@@ -298,8 +299,9 @@ def _draw(
         record = run.rows[rows[at]]
         flips, score = (maps.columns[name][at].item() for name in ("flips", "score_masked"))
         values = np.asarray(table["map"][at].as_py()).reshape(maps.mean.shape)
+        made = run.rebuild(rows[at])
         figure = map_gallery.case_figure(
-            record, *run.rebuild(rows[at]), values, flips=flips, score=score
+            record, made.image, made.adversarial, values, flips=flips, score=score
         )
         path = out / "gallery" / map_gallery.file_name(rows[at], record["file"])
         map_gallery.save(figure, path)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bfjax import cells, data, records
 from bfjax.config import BiasFieldConfig
@@ -19,6 +19,20 @@ from bfjax.types import Attack, Search
 
 # The mean change, which other images do not share; another JPEG decoder moves it by far less.
 _SAME_CHANGE = 1e-3
+
+
+class Rebuilt(NamedTuple):
+    """One attacked image again.
+
+    Attributes:
+      image: X.
+      log_field: B̂, or `None` where the attack has none.
+      adversarial: X_a.
+    """
+
+    image: Float[np.ndarray, "h w c"]
+    log_field: Float[np.ndarray, "h w"] | None
+    adversarial: Float[np.ndarray, "h w c"]
 
 
 class Run(NamedTuple):
@@ -38,7 +52,7 @@ class Run(NamedTuple):
     rows: list[dict[str, Any]]
     table: pa.Table
     source: data.Source
-    attack: Attack
+    attack: Attack | Search
 
     @property
     def model(self) -> tuple[str, str]:
@@ -54,27 +68,28 @@ class Run(NamedTuple):
             if row["clean_prediction"] == row["label"] != row["adversarial_prediction"]
         ]
 
-    def rebuild(self, row: int) -> tuple[Float[Array, "h w c"], Float[Array, "h w c"]]:
-        """A clean image and the attacked one, bit for bit as they were judged.
+    def rebuild(self, row: int) -> Rebuilt:
+        """One image, bit for bit as it was attacked and judged.
 
         Args:
           row: which image.
 
         Returns:
-          X and X_a.
+          The image, its log field, the attacked image.
 
         Raises:
           ValueError: the clean image is not the one that was attacked.
         """
-        image, _, adversarial = cells.rebuild(self.attack, self.source, self.table, row)
-        change = float(np.abs(np.asarray(adversarial - image)).mean())
+        image, field, adversarial = cells.rebuild(self.attack, self.source, self.table, row)
+        image, adversarial = np.asarray(image), np.asarray(adversarial)
+        change = float(np.abs(adversarial - image).mean())
         known = self.rows[row]
         if abs(change - known["mean_change"]) > _SAME_CHANGE:
             raise ValueError(
                 f"{known['file']} of {self.source!r} is not the image that was attacked: it "
                 f"changes by {change:.4f}, {self.folder} says {known['mean_change']:.4f}"
             )
-        return image, adversarial
+        return Rebuilt(image, None if field is None else np.asarray(field), adversarial)
 
 
 def load(folder: Path, *, where: str | None = None) -> Run:
@@ -91,7 +106,24 @@ def load(folder: Path, *, where: str | None = None) -> Run:
       FileNotFoundError: it is not finished, or the images are not there.
       ValueError: its images cannot be made again from what it holds, or other ones are there.
     """
-    settings = _settings(folder)
+    return opened(folder, _settings(folder), where=where)
+
+
+def opened(folder: Path, settings: dict[str, Any], *, where: str | None = None) -> Run:
+    """`load` for whoever has read the settings already.
+
+    Args:
+      folder: the results of one attack on one model.
+      settings: of the run.
+      where: the images; `None` for where they lay when they were attacked.
+
+    Returns:
+      The run.
+
+    Raises:
+      FileNotFoundError: the images are not there.
+      ValueError: they cannot be made again from what the folder holds, or other ones are there.
+    """
     try:
         source = data.load(
             where or settings["data"],
@@ -105,8 +137,6 @@ def load(folder: Path, *, where: str | None = None) -> Run:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; --data says where the images lie now") from None
     attack = _attack(settings, source[0]["image"].shape)
-    if isinstance(attack, Search):
-        raise ValueError(f"{folder} is of an attack that searches, whose images are not rebuilt")
     if not any((folder / "shards").glob("*.parquet")):
         raise ValueError(f"{folder / 'shards'} holds no shards, from which images are made again")
     table = records.read_shards(folder / "shards")

@@ -162,7 +162,8 @@ def explain(config: Config, model: Path) -> Explained | None:
     table = records.read_shards(folder / "explain" / "shards")
     maps = np.concatenate(list(map_summary.batches(table)))
     run, indices = finished.load(folder, where=config.data), table["index"].to_pylist()
-    images = np.array([run.rebuild(row) for row in indices])
+    made = [run.rebuild(row) for row in indices]
+    images = np.array([(one.image, one.adversarial) for one in made])
     masks = np.stack([lungs(clean) for clean, _ in images])
     # a map can lie only where the attack changes the image: the change itself is its control
     changes = np.abs(images[:, 1] - images[:, 0]).mean(-1)

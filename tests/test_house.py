@@ -56,8 +56,7 @@ LAYERS = {
         *("judges", "map_gallery", "map_summary", "progress", "records"),
     },
     "report": {
-        *("types", "cells", "config", "data", "estimate", "evaluate", "gallery", "metrics"),
-        *("progress", "records", "specification"),
+        *("config", "estimate", "finished", "gallery", "metrics", "progress", "records"),
     },
     "estimate": {
         *("types", "attacks", "cells", "config", "data", "feed", "judges", "measures", "models"),

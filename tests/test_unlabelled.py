@@ -204,7 +204,7 @@ def test_a_finished_run_on_one_image_opens_again(tmp_path):
     assert run(tmp_path / "one.png", out, "--gallery", 0) == 0
     opened = finished.load(out)
     assert opened.fooled() == [0]
-    assert opened.rebuild(0)[1].shape == (SIDE, SIDE, 1)
+    assert opened.rebuild(0).adversarial.shape == (SIDE, SIDE, 1)
     assert cli.main(["report", str(out)]) == 0
     assert "--label predicted" in (out / "report.html").read_text(encoding="utf-8")
 

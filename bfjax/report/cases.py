@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from jaxtyping import Float
 
-from bfjax import data, gallery, records
-from bfjax.cells import rebuild
-from bfjax.config import BiasFieldConfig
-from bfjax.evaluate import attack_of
+from bfjax import finished, gallery, records
 from bfjax.report import pictures
 from bfjax.report.loading import Run
-from bfjax.specification import parse
-from bfjax.types import Attack, Search
-
-# The mean change, which other images do not share; another JPEG decoder moves it by far less.
-_SAME_CHANGE = 1e-3
 
 
 class Case(NamedTuple):
@@ -96,28 +86,17 @@ def draw(number: int, run: Run, rows: list[int], *, where: str | None) -> Iterat
     """
     if not rows:
         return
-    table = run.read()
-    source = _source(run.settings, where)
-    known = records.without_params(table).to_pylist()
-    if len(source) != len(known) or any(source.names[row] != known[row]["file"] for row in rows):
-        raise ValueError(f"{source!r} does not hold the images of {run.folder}; see --data")
-    attack = _attack(run.settings, source[0]["image"].shape)
+    whole = finished.opened(run.folder, run.settings, where=where)
     for row in rows:
-        made = _made(attack, source, table, row)
-        change = float(np.abs(made.difference).mean())
-        if abs(change - known[row]["mean_change"]) > _SAME_CHANGE:
-            raise ValueError(
-                f"{known[row]['file']} of {source!r} is not the image that was attacked: it "
-                f"changes by {change:.4f}, {run.folder} says {known[row]['mean_change']:.4f}"
-            )
+        made, known = _Made(*whole.rebuild(row)), whole.rows[row]
         letters, panels = zip(*_panels(made, sensitivity(run.folder, row)), strict=True)
         facts = {
             "run": number,
-            "file": known[row]["file"],
-            "label": known[row]["label"],
-            "judged": [list(judgement[1:]) for judgement in run.judgements(known[row])],
-            "change": known[row]["max_change"],
-            "mean": known[row]["mean_change"],
+            "file": known["file"],
+            "label": known["label"],
+            "judged": [list(judgement[1:]) for judgement in run.judgements(known)],
+            "change": known["max_change"],
+            "mean": known["mean_change"],
             "field": made.range,
             "reach": made.reach,
             "span": made.span,
@@ -183,17 +162,6 @@ class _Made(NamedTuple):
         return max(float(np.abs(self.difference.mean(-1)).max()), 1e-3)
 
 
-def _made(attack: Attack | Search, source: data.Source, table: pa.Table, row: int) -> _Made:
-    """One attacked image again."""
-    if isinstance(attack, Attack) and attack.perturbation.log_field is not None:
-        return _Made(*map(np.asarray, rebuild(attack, source, table, row)))
-    # what an attack on pixels, or one that searches, stores is the image itself
-    image = data.to_float(source[row]["image"])
-    like = image if isinstance(attack, Attack) else {"adversarial": image}
-    (adversarial,) = jax.tree.leaves(records.read_params(table, row, like))
-    return _Made(image, None, adversarial)
-
-
 def _panels(
     made: _Made, sensitive: Float[np.ndarray, "h w"] | None
 ) -> Iterator[tuple[str, pictures.Panel]]:
@@ -205,31 +173,3 @@ def _panels(
     yield "d", pictures.diverging(made.difference.mean(-1), span=made.span)
     if sensitive is not None:
         yield "s", pictures.blended(sensitive, made.image)
-
-
-def _source(settings: dict[str, Any], where: str | None) -> data.Source:
-    """The images as `bfjax attack` loaded them."""
-    try:
-        return data.load(
-            where or settings["data"],
-            settings["split"],
-            image_size=settings["image_size"],
-            resize=settings["resize"],
-            num_examples=settings["num_images"],
-            seed=settings["seed"],
-            unlabelled=True,
-        )
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}; --data says where the images lie now") from None
-
-
-def _attack(settings: dict[str, Any], shape: tuple[int, ...]) -> Attack | Search:
-    """The attack as `bfjax evaluate` or `bfjax attack` built it."""
-    if "attack" in settings:
-        return parse(settings["attack"], shape)
-    options: dict[str, Any] = {}
-    for field in dataclasses.fields(BiasFieldConfig):
-        if field.name in settings:
-            value = settings[field.name]
-            options[field.name] = tuple(value) if isinstance(value, list) else value
-    return attack_of(BiasFieldConfig(**options), shape)
