@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +19,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Integer
 
-from bfjax import data, feed, measures, records, summary
-from bfjax.attack import run_batch
+from bfjax import data, measures, records, summary
 from bfjax.judges import Target, answers
 from bfjax.types import Attack, AttackResult, Params, Search
 
@@ -74,42 +73,6 @@ class Cell:
         return self.attack.max_gradients
 
 
-def run(cell: Cell, on_step: Callable[[int], object] = lambda gradients: None) -> int:
-    """Makes the missing shards, as many at once as this process has devices.
-
-    Args:
-      cell: what to run.
-      on_step: called now and then with the number of gradients, summed over images, since the
-        last call.
-
-    Returns:
-      How many images were attacked.
-
-    Raises:
-      ValueError: for images or weights that do not fit, naming the culprit.
-      OSError: a shard cannot be written; the earlier ones stay.
-    """
-    records.same_settings(cell.out / "settings.json", cell.settings)
-    missing = cell.missing()
-    split = feed.split_locally()
-    devices = split.mesh.size
-    indices = cell.images(missing)
-    if not missing:
-        return 0
-    reader = feed.in_order(data.Subset(cell.source, indices), devices * cell.batch_size)
-    ready = placed(cell, feed.on_every(split))
-    for k, (images, labels) in enumerate(reader):
-        starts = missing[k * devices : (k + 1) * devices]
-        chosen = np.array(cell.images(starts))
-        columns, params = attack_images(ready, split, images, labels, chosen, on_step)
-        for i, start in enumerate(starts):
-            rows = slice(i * cell.batch_size, (i + 1) * cell.batch_size)
-            part = {name: values[rows] for name, values in columns.items()}
-            kept = jax.tree.map(lambda leaf, rows=rows: leaf[rows], params)
-            records.write_shard(cell.shard(start), part, kept)
-    return len(indices)
-
-
 def placed(cell: Cell, sharding: jax.sharding.Sharding) -> Cell:
     """A cell with the attack's tables and the models' weights on each device.
 
@@ -136,54 +99,35 @@ class _Made(NamedTuple):
     objective: np.ndarray | None
 
 
-def attack_images(
+def judge(
     cell: Cell,
     split: jax.sharding.Sharding,
     images: Float[np.ndarray, "n h w c"],
     labels: Integer[np.ndarray, " n"],
     indices: Integer[np.ndarray, " n"],
-    on_step: Callable[[int], object],
+    result: AttackResult,
 ) -> tuple[dict[str, Any], Params]:
-    """Attacks some images and has all models judge them.
+    """Makes attacked images anew, as `rebuild` will, and has all models judge them.
 
     Args:
       cell: with its arrays on the devices of `split`.
       split: how a batch lies on the devices.
       images: at most as many as the devices take at once.
-      labels: their classes; -1 where they are not known.
+      labels: the classes that they were attacked away from.
       indices: where they stand in the cell's source.
-      on_step: as of `run`.
+      result: of the attack, with at least n rows.
 
     Returns:
       The records' columns, and the parameters that are to be stored, all with n rows.
-
-    Raises:
-      ValueError: as `run`.
     """
     whole = functools.partial(filled, split, cell.batch_size)
     names = cell.source.class_names
-    if predicted := bool((labels < 0).any()):  # not known: away from the model's own answer
-        found = answers(cell.targets[0], whole(images), labels, names)["prediction"]
-        labels = np.array([names.index(name) for name in found], np.int32)
-    # a key an image, so that results do not depend on the batches
-    keys = _keys(jax.random.key(cell.seed), whole(indices))
-    steps = {} if isinstance(cell.attack, Search) else {"on_step": lambda _: on_step(len(images))}
-    result = run_batch(
-        cell.attack,
-        cell.targets[0].predict,
-        whole(images),
-        whole(labels),
-        key=keys,
-        **steps,
-    )
-    if not steps:
-        on_step(len(images) * cell.num_gradients)
     made = _made(cell.attack, result, images)
     columns: dict[str, Any] = {
         "file": [cell.source.names[i] for i in indices],
         "label": [names[i] for i in labels],
     }
-    if predicted:
+    if (np.asarray(cell.source.labels)[indices] < 0).any():
         columns["label_from"] = ["predicted"] * len(labels)
     for kind in ("clean", "adversarial", *(measures.SAVED_AS if cell.measure else ())):
         pictures = images if kind == "clean" else made.adversarial
@@ -241,11 +185,6 @@ def filled(split: jax.sharding.Sharding, batch_size: int, values: np.ndarray) ->
 
 
 @jax.jit
-def _keys(root, indices):
-    return jax.vmap(lambda i: jax.random.fold_in(root, i))(indices)
-
-
-@jax.jit
 def _perturbed(attack, params, image):
     """(B̂, X_a) of one image: the one program that makes the image judged and the image rebuilt.
 
@@ -274,7 +213,7 @@ def rebuild(
       ValueError: the table holds no parameters, or those of another attack.
     """
     image = jnp.asarray(data.to_float(source[row]["image"]))
-    if not isinstance(attack, Attack):  # a search stores its images, as `attack_images` has them
+    if not isinstance(attack, Attack):  # a search stores its images, as they come
         stored = records.read_params(table, row, {"adversarial": image})
         return image, None, jnp.asarray(stored["adversarial"])
     like = jax.eval_shape(lambda x: attack.perturbation.init(x, jax.random.key(0)), image)

@@ -41,6 +41,8 @@ class BiasFieldConfig:
     """How that bound is held: clipped at each pixel, or by scaling the coefficients."""
     iterate: Literal["last", "best"] = "last"
     """Which iterate is kept."""
+    early_stop: bool = False
+    """Leave an image as it is once it is fooled; another takes its place in the batch."""
     start_noise: float = 0.0
     """Half-width of a random start around the identity; 0 starts at the identity."""
     offset: float = 0.0
@@ -69,8 +71,7 @@ class RunConfig:
     seed: int = 0
     """Seed of whatever is random: a random start, the phantoms."""
     measure: bool = True
-    """Also measure BRISQUE, SSIM, PSNR, the smoothness of fields, and success after the images
-    were saved as 8-bit PNG and as JPEG of quality 75."""
+    """Also measure BRISQUE, SSIM, PSNR, smoothness, and success after saving as PNG and as JPEG."""
     dry_run: bool = False
     """Only estimate how long it would take and how much disk."""
 
@@ -204,8 +205,8 @@ class TrainConfig:
     validation: float = 0.1
     """Share of the training images held out, by patient."""
     select: Literal["loss", "auc", "shifted"] = "loss"
-    """Which validation score chooses the epoch that is kept; a good AUC saturates at one. shifted:
-    the loss after strong changes of geometry and contrast, which tells who bears new machines."""
+    """Which validation score chooses the epoch that is kept; shifted: the loss after strong changes
+    of geometry and contrast, which tells who bears new machines."""
     patience: int | None = None
     """Stop after so many epochs without a better one; none: never."""
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -20,7 +20,7 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
-from bfjax import attacks, cells, data, feed, measures, models
+from bfjax import attacks, cells, data, feed, measures, models, running
 from bfjax.cells import Cell
 from bfjax.config import TrainConfig
 from bfjax.judges import answers
@@ -63,7 +63,7 @@ def of_cell(cell: Cell) -> Estimate:
       The estimate.
 
     Raises:
-      ValueError: as `cells.run`.
+      ValueError: as `running.run`.
     """
     missing = cell.missing()
     if not missing:
@@ -83,7 +83,7 @@ def of_cell(cell: Cell) -> Estimate:
             raise _EnoughError
 
     with contextlib.suppress(_EnoughError):
-        cells.attack_images(ready, split, images, labels, np.array(chosen), tick)
+        running.attack_images(ready, split, images, labels, np.array(chosen), tick)
     step = times[-1] - times[-2]  # the first one compiled
     batch = cells.filled(split, cell.batch_size, images)
     judged = [functools.partial(answers, t, batch, labels) for t in ready.targets]

@@ -22,6 +22,7 @@ from bfjax import (
     native,
     progress,
     records,
+    running,
     summary,
 )
 from bfjax.cells import Cell
@@ -107,7 +108,7 @@ def _run(cell: Cell, bar: Any, description: str) -> dict[str, Any]:
         started = time.perf_counter()
         total = len(cell.images(cell.missing())) * cell.num_gradients
         task = bar.add_task(description, total=total)
-        count = cells.run(cell, lambda gradients: bar.advance(task, gradients))
+        count = running.run(cell, lambda gradients: bar.advance(task, gradients))
         bar.remove_task(task)
         _wait(f"{cell.out}: shards")
         if jax.process_index() == 0:

@@ -135,12 +135,14 @@ class AttackInfo(NamedTuple):
       loss: the loss alone.
       logits: (classes,), of the image the classifier saw (their mean over `num_draws`).
       gradient: the largest absolute entry of the gradient.
+      stopped: whether `Attack.stop` held, so that this step and all later ones change nothing.
     """
 
     objective: Scalar
     loss: Scalar
     logits: Logits
     gradient: Scalar
+    stopped: Bool[Array, ""]
 
 
 class AttackFlags(NamedTuple):

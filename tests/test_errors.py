@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bfjax import cells, cli, evaluate, gallery, models, records
+from bfjax import cells, cli, evaluate, gallery, models, records, running
 from bfjax.config import AttackConfig
 from tests.test_evaluate import CLASSES, SIZE, checkpoint
 
@@ -309,7 +309,7 @@ def test_bad_results_are_named(command, kind, model, results, tmp_path, capsys):
 
 PHASES = {
     "reading": (evaluate, "_load_source"),
-    "attacking": (cells, "attack_images"),
+    "attacking": (running, "attack_images"),
     "writing": (records, "write_shard"),
     "merging": (cells, "merge"),
     "drawing": (gallery, "draw"),

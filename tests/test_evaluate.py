@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bfjax
-from bfjax import cells, data, estimate, evaluate, judges, models, records
+from bfjax import cells, data, estimate, evaluate, judges, models, records, running
 from bfjax.config import AttackConfig, BiasFieldConfig
 
 SIZE, COUNT, BATCH = 32, 10, 4
@@ -60,7 +60,7 @@ def test_options_are_those_of_the_attack_with_the_same_defaults():
     for name, option in BiasFieldConfig.__dataclass_fields__.items():
         assert option.default == theirs[name].default, name
     left_out = set(theirs) - set(BiasFieldConfig.__dataclass_fields__)
-    programs = {"loss", "transform", "num_draws", "early_stop", "optimizer", "targeted", "dtype"}
+    programs = {"loss", "transform", "num_draws", "optimizer", "targeted", "dtype"}
     assert left_out == programs | {"image_shape"}
 
 
@@ -169,7 +169,7 @@ def test_gallery_has_pictures_with_harmless_names(finished):
 def test_interrupted_run_redoes_no_batch(finished, model, other_model, tmp_path, monkeypatch):
     options = config(model, tmp_path / "broken", targets=(other_model,))
     calls = []
-    run_batch = cells.run_batch
+    run_batch = running.run_batch
 
     def interrupted(*args, **kwargs):
         calls.append(1)
@@ -177,7 +177,7 @@ def test_interrupted_run_redoes_no_batch(finished, model, other_model, tmp_path,
             raise KeyboardInterrupt
         return run_batch(*args, **kwargs)
 
-    monkeypatch.setattr(cells, "run_batch", interrupted)
+    monkeypatch.setattr(running, "run_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluate.attack_dataset(options)
     assert not (options.out / "summary.json").exists()
@@ -224,6 +224,38 @@ def test_batch_size_changes_no_result(finished, model, other_model, tmp_path):
     options = config(model, tmp_path, targets=(other_model,), batch_size=COUNT, gallery=0)
     _, expected, _ = finished
     assert evaluate.attack_dataset(options)["targets"] == expected["targets"]
+
+
+def test_early_stop_attacks_each_image_as_alone_and_goes_on(model, tmp_path):
+    """Images leave the batch once fooled; shards are written as they become whole."""
+    changes = {"early_stop": True, "num_steps": 6, "start_noise": 0.05, "max_change": 0.3}
+    out = tmp_path / "run"
+    summary = evaluate.attack_dataset(config(model, out, gallery=0, **changes))
+    shards = sorted((out / "shards").iterdir())
+    assert len(shards) == -(-COUNT // BATCH)
+    rows = records.without_params(records.read_shards(out / "shards")).to_pylist()
+    plain = evaluate.attack_dataset(
+        config(model, tmp_path / "one", batch_size=1, gallery=0, **changes)
+    )
+    assert summary["targets"] == plain["targets"]
+    one = records.without_params(records.read_shards(tmp_path / "one" / "shards")).to_pylist()
+    for a, b in zip(rows, one, strict=True):
+        assert a["file"] == b["file"]
+        assert a["mean_change"] == pytest.approx(b["mean_change"], abs=1e-4)
+    attack = evaluate.attack_of(config(model, out, **changes), (SIZE, SIZE, 1))
+    table = records.read_shards(out / "shards")
+    source = data.load("phantom", "test", image_size=SIZE, num_examples=COUNT)
+    for i, row in enumerate(rows):
+        image, _, adversarial = cells.rebuild(attack, source, table, i)
+        change = np.abs(np.asarray(adversarial, np.float64) - np.asarray(image))
+        assert row["mean_change"] == pytest.approx(change.mean(), rel=1e-6)
+    before = {path.name: path.stat().st_mtime_ns for path in shards[:2]}
+    shards[2].unlink()
+    (out / "summary.json").unlink()
+    again = evaluate.attack_dataset(config(model, out, gallery=0, **changes))
+    assert again["targets"] == summary["targets"]
+    assert {path.name: path.stat().st_mtime_ns for path in shards[:2]} == before
+    assert again["run"]["images_in_this_run"] == COUNT - 2 * BATCH
 
 
 def test_random_starts_do_not_depend_on_the_batches(model, tmp_path):

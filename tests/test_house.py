@@ -44,6 +44,7 @@ LAYERS = {
     "specification": {"types", "attack", "attacks"},
     "judges": {"types", "attack", "models"},
     "cells": {"types", "attack", "data", "feed", "judges", "measures", "records", "summary"},
+    "running": {"types", "attack", "cells", "data", "feed", "judges", "records"},
     "native": {
         *("types", "field", "cells", "config", "data", "feed", "judges", "metrics", "progress"),
         "records",
@@ -60,7 +61,7 @@ LAYERS = {
     },
     "estimate": {
         *("types", "attacks", "cells", "config", "data", "feed", "judges", "measures", "models"),
-        *("optimization", "preparation", "validation"),
+        *("optimization", "preparation", "running", "validation"),
     },
 }
 ABOVE_THE_LINE = ("types", "field", "attack", "attacks", "explain", "metrics")

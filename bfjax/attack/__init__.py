@@ -23,9 +23,11 @@ from bfjax.attack.objective import (
 )
 from bfjax.attack.projections import image_ball, onto_ball, parameter_ball
 from bfjax.attack.search import minimal, restarts, smallest_step
+from bfjax.attack.stream import Done, run_stream
 from bfjax.attack.transforms import gaussian_smoothing, normalize, steepest
 
 __all__ = [
+    "Done",
     "binary_cross_entropy",
     "binary_margin",
     "check_batch",
@@ -51,6 +53,7 @@ __all__ = [
     "restarts",
     "run",
     "run_batch",
+    "run_stream",
     "smallest_step",
     "smooth_gradient",
     "steepest",

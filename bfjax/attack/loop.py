@@ -117,7 +117,8 @@ def step(
         logits = info.logits
         if attack.transform is not None:
             logits = predict(attack.perturbation.apply(state.params, image))
-        keep = functools.partial(jnp.where, attack.stop(logits, label))
+        info = info._replace(stopped=attack.stop(logits, label))
+        keep = functools.partial(jnp.where, info.stopped)
         old, new = (state.params, state.opt_state), (params, opt_state)
         params, opt_state = jax.tree.map(keep, old, new)
     return AttackState(params, opt_state, key, best), info
@@ -215,7 +216,7 @@ def _lowered(
 ) -> tuple[Scalar, AttackInfo]:
     """(penalty − loss, info): what the optimiser lowers, and what the step records."""
     objective = loss if attack.penalty is None else loss - attack.penalty(params)
-    return -objective, AttackInfo(objective, loss, logits, jnp.float32(0))
+    return -objective, AttackInfo(objective, loss, logits, jnp.float32(0), jnp.asarray(False))
 
 
 def _flags(trace: AttackInfo, objective: Scalar) -> AttackFlags:

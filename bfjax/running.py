@@ -1,0 +1,168 @@
+"""Runs a cell: batch by batch, or, where images may be done earlier than others, in a stream."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Integer
+
+from bfjax import cells, data, feed, records
+from bfjax.attack import run_batch, run_stream
+from bfjax.cells import Cell
+from bfjax.judges import answers
+from bfjax.types import Attack, Params, Search
+
+_Batches = Iterable[tuple[np.ndarray, np.ndarray]]
+
+
+def run(cell: Cell, on_step: Callable[[int], object] = lambda gradients: None) -> int:
+    """Makes the missing shards, as many at once as this process has devices.
+
+    A run that is killed loses the shards under way: one batch, or, of an attack that stops early,
+    those whose last images still resist.
+
+    Args:
+      cell: what to run.
+      on_step: called now and then with the number of gradients, summed over images, that were made
+        or turned out to be unnecessary since the last call.
+
+    Returns:
+      How many images were attacked.
+
+    Raises:
+      ValueError: for images or weights that do not fit, naming the culprit.
+      OSError: a shard cannot be written; the earlier ones stay.
+    """
+    records.same_settings(cell.out / "settings.json", cell.settings)
+    missing = cell.missing()
+    split = feed.split_locally()
+    indices = cell.images(missing)
+    if not missing:
+        return 0
+    reader = feed.in_order(data.Subset(cell.source, indices), split.mesh.size * cell.batch_size)
+    ready = cells.placed(cell, feed.on_every(split))
+    streams = isinstance(cell.attack, Attack) and cell.attack.stop is not None
+    (_stream if streams else _batch_by_batch)(ready, split, missing, reader, on_step)
+    return len(indices)
+
+
+def _batch_by_batch(
+    cell: Cell,
+    split: jax.sharding.NamedSharding,
+    missing: Sequence[int],
+    reader: _Batches,
+    on_step: Callable[[int], object],
+) -> None:
+    devices = split.mesh.size
+    for k, (images, labels) in enumerate(reader):
+        starts = missing[k * devices : (k + 1) * devices]
+        chosen = np.array(cell.images(starts))
+        columns, params = attack_images(cell, split, images, labels, chosen, on_step)
+        for i, start in enumerate(starts):
+            rows = slice(i * cell.batch_size, (i + 1) * cell.batch_size)
+            part = {name: values[rows] for name, values in columns.items()}
+            kept = jax.tree.map(lambda leaf, rows=rows: leaf[rows], params)
+            records.write_shard(cell.shard(start), part, kept)
+
+
+def _stream(
+    cell: Cell,
+    split: jax.sharding.NamedSharding,
+    missing: Sequence[int],
+    reader: _Batches,
+    on_step: Callable[[int], object],
+) -> None:
+    assert isinstance(cell.attack, Attack)  # a search is no loop of steps
+
+    def examples() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        numbers = iter(cell.images(missing))
+        for images, labels in reader:
+            truth = _known(cell, split, images, labels)
+            yield from ((next(numbers), x, y) for x, y in zip(images, truth, strict=True))
+
+    unwritten = {start: cell.images([start]) for start in missing}
+    rows: dict[int, tuple[dict[str, Any], Params]] = {}
+    for done in run_stream(
+        cell.attack,
+        cell.targets[0].predict,
+        examples(),
+        batch_size=split.mesh.size * cell.batch_size,
+        key=jax.random.key(cell.seed),
+        place=functools.partial(jax.device_put, device=split),
+        on_step=on_step,
+    ):
+        stopped = np.asarray(done.result.trace.stopped)
+        on_step(int(stopped[:, :-1].sum()))  # of these steps the first alone was made
+        columns, params = cells.judge(
+            cell, split, done.images, done.labels, np.array(done.numbers), done.result
+        )
+        rows |= {n: _row(columns, params, row) for row, n in enumerate(done.numbers)}
+        for start in [s for s, wanted in unwritten.items() if rows.keys() >= set(wanted)]:
+            each = [rows.pop(i) for i in unwritten.pop(start)]
+            whole = {name: np.array([one[name] for one, _ in each]) for name in columns}
+            kept = jax.tree.map(lambda *leaves: np.stack(leaves), *(params for _, params in each))
+            records.write_shard(cell.shard(start), whole, kept)
+
+
+def _row(columns: dict[str, Any], params: Params, row: int) -> tuple[dict[str, Any], Params]:
+    one = {name: values[row] for name, values in columns.items()}
+    return one, jax.tree.map(lambda leaf: np.asarray(leaf[row]), params)
+
+
+def attack_images(
+    cell: Cell,
+    split: jax.sharding.NamedSharding,
+    images: Float[np.ndarray, "n h w c"],
+    labels: Integer[np.ndarray, " n"],
+    indices: Integer[np.ndarray, " n"],
+    on_step: Callable[[int], object],
+) -> tuple[dict[str, Any], Params]:
+    """Attacks some images, all of them for all steps, and has all models judge them.
+
+    Args:
+      cell: with its arrays on the devices of `split`.
+      split: how a batch lies on the devices.
+      images: at most as many as the devices take at once.
+      labels: their classes; -1 where they are not known.
+      indices: where they stand in the cell's source.
+      on_step: as of `run`.
+
+    Returns:
+      The records' columns, and the parameters that are to be stored, all with n rows.
+
+    Raises:
+      ValueError: as `run`.
+    """
+    whole = functools.partial(cells.filled, split, cell.batch_size)
+    labels = _known(cell, split, images, labels)
+    # a key an image, so that results do not depend on the batches
+    keys = _keys(jax.random.key(cell.seed), whole(indices))
+    steps = {} if isinstance(cell.attack, Search) else {"on_step": lambda _: on_step(len(images))}
+    predict = cell.targets[0].predict
+    result = run_batch(cell.attack, predict, whole(images), whole(labels), key=keys, **steps)
+    if not steps:
+        on_step(len(images) * cell.num_gradients)
+    return cells.judge(cell, split, images, labels, indices, result)
+
+
+def _known(
+    cell: Cell,
+    split: jax.sharding.NamedSharding,
+    images: Float[np.ndarray, "n h w c"],
+    labels: Integer[np.ndarray, " n"],
+) -> Integer[np.ndarray, " n"]:
+    """The labels; where they are not known, what the attacked model itself answers."""
+    if (labels >= 0).all():
+        return labels
+    names, batch = cell.source.class_names, cells.filled(split, cell.batch_size, images)
+    found = answers(cell.targets[0], batch, labels, names)["prediction"]
+    return np.array([names.index(name) for name in found], np.int32)
+
+
+@jax.jit
+def _keys(root, indices):
+    return jax.vmap(lambda i: jax.random.fold_in(root, i))(indices)
