@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,21 @@ class Saves:
           step: its number, not saved before.
           arrays: a pytree of arrays.
           about: whatever else belongs to it, as JSON takes it.
+
+        Raises:
+          OSError: it cannot be written; the ones before it are as they were.
         """
         args = ocp.args.Composite(
             arrays=ocp.args.StandardSave(_by_name(arrays)), about=ocp.args.JsonSave(dict(about))
         )
-        self._manager.save(step, args=args)
+        try:
+            self._manager.save(step, args=args)
+        except Exception as error:  # TensorStore raises the system's errors as ValueError
+            reason = str(error).rsplit(": ", 1)[-1].split(" [")[0]
+            raise OSError(
+                f"cannot save {self._folder / str(step)} ({reason}): make room, and the same "
+                "command goes on from the state before it"
+            ) from error
 
     def about(self, step: int) -> dict[str, Any]:
         """What was saved beside the arrays.
@@ -117,14 +128,18 @@ def saves(folder: Path) -> Iterator[Saves]:
         enable_async_checkpointing=False,  # whoever reads the folder finds what was saved
     )
     names = ("arrays", "about")
-    log = logging.getLogger("absl")  # Orbax warns there of an old state that was half deleted
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with ocp.CheckpointManager(folder.absolute(), item_names=names, options=options) as manager:
-            yield Saves(folder, manager)
-    finally:
+    # Orbax and its threads tell there, at length, what comes as an exception too; after one they
+    # go on telling until the interpreter ends
+    logs = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels, hook = [log.level for log in logs], threading.excepthook
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
+    threading.excepthook = lambda _: None
+    with ocp.CheckpointManager(folder.absolute(), item_names=names, options=options) as manager:
+        yield Saves(folder, manager)
+    for log, level in zip(logs, levels, strict=True):
         log.setLevel(level)
+    threading.excepthook = hook
 
 
 def _by_name(tree: Any) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 import json
 import os
+import resource
 import shutil
+import signal
 import stat
 import struct
 import subprocess
 import sys
+import threading
 import zipfile
 import zlib
 from pathlib import Path
@@ -351,3 +354,37 @@ def test_a_reader_that_goes_away_ends_the_command_quietly():
 def test_no_file_of_ours_is_for_one_user_only(results):
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in finals(results)}
     assert set(modes.values()) == {0o644}, modes
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """A limit on the size of files stands in for the disk; the system's own error comes back."""
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # silenced by a failed save
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache")  # of the tests
+@pytest.mark.parametrize("command", ["attack", "evaluate", "train", "explain", "report", "export"])
+def test_a_full_disk_is_one_line(command, model, results, tmp_path, capsys, full_disk):
+    out = tmp_path / "out"
+    options = {
+        "attack": ["--model", model, "--data=phantom", "--num-images=4", *FAST],
+        "evaluate": ["--sources", model, "--data=phantom", "--num-images=4", "--attacks", "f",
+                     "fgsm"],
+        "train": ["--model=convnet", "--data=phantom", "--image-size=32", "--num-examples=24",
+                  "--batch-size=8", "--epochs=1"],
+        "explain": [results, "--model", model, "--num-steps=1"],
+        "report": [results],
+        "export": ["--model", model, "--data=phantom", "--num-images=4"],
+    }[command]  # fmt: skip
+    where = out / "report.html" if command == "report" else out
+    err = failed(capsys, command, *options, "--out", where)
+    assert "File too large" in err
+    assert str(out) in err
+    whole = {path.name for path in finals(out)}
+    assert not whole & {"summary.json", "config.json", "model.safetensors", "report.html"}
