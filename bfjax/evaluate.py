@@ -35,7 +35,9 @@ from bfjax.types import Attack
 def attack(config: AttackConfig) -> None:
     """The command `bfjax attack`: runs, then prints the success rates as a table."""
     if config.dry_run:
-        estimate.show([estimate.of_cell(attack_cell(config))])
+        cell = attack_cell(config)
+        natives = [native.estimated(cell, config)] if config.native else []
+        estimate.show([estimate.of_cell(cell), *natives])
         return
     found = attack_dataset(config)
     if jax.process_index() == 0:

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from bfjax import cells, data, feed, metrics, progress, records
 from bfjax.cells import Cell
 from bfjax.config import BiasFieldConfig
+from bfjax.estimate import Estimate, seconds
 from bfjax.field import bias_field, chunked_polynomial_tps
 from bfjax.judges import answers
 from bfjax.types import Attack, Params, Perturbation
@@ -78,6 +79,27 @@ def write(cell: Cell, options: BiasFieldConfig) -> dict[str, Any]:
     }
     records.write_json(finished, rates)
     return rates
+
+
+def estimated(cell: Cell, options: BiasFieldConfig) -> Estimate:
+    """What `write` would take, reckoned from the first image.
+
+    Args:
+      cell: of the attack, whether finished or not.
+      options: of its attack.
+
+    Returns:
+      The estimate: all images, as large as the first, in 16 bits before compression.
+
+    Raises:
+      ValueError: the first original cannot be decoded.
+      OSError: it cannot be read.
+    """
+    image = data.to_float(cell.source.original(0).image)
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _params_like(cell))
+    took = seconds(lambda: adversarial_at(options, params, image))
+    count = len(cell.source)
+    return Estimate(str(cell.out / FOLDER), f"{count} images", count * took, count * 2 * image.size)
 
 
 def _params_like(cell: Cell) -> Params:

@@ -46,8 +46,8 @@ LAYERS = {
     "cells": {"types", "attack", "data", "feed", "judges", "measures", "records", "summary"},
     "running": {"types", "attack", "cells", "data", "feed", "judges", "records"},
     "native": {
-        *("types", "field", "cells", "config", "data", "feed", "judges", "metrics", "progress"),
-        "records",
+        *("types", "field", "cells", "config", "data", "estimate", "feed", "judges", "metrics"),
+        *("progress", "records"),
     },
     "finished": {"types", "cells", "config", "data", "evaluate", "records", "specification"},
     "map_gallery": {"records"},

@@ -363,3 +363,11 @@ def test_a_bound_held_by_scaling_is_not_clipped_again():
         made = native.adversarial_at(config, params, image)
         assert made.dtype == np.float64
         np.testing.assert_allclose(made, want, rtol=1e-12)
+
+
+def test_a_dry_run_counts_the_files_too_and_writes_nothing(root, tmp_path, capsys):
+    assert run(root, tmp_path / "out", "--native", "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert told.count("images") >= 2
+    assert "in all" in told
+    assert not (tmp_path / "out").exists()
