@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from bfjax import models
 
@@ -45,11 +46,15 @@ def randomize_keras(network, seed=0):
     return network
 
 
-def randomize_torch(network, seed=0):
-    """A PyTorch network with every weight drawn anew, running averages too."""
-    import torch
+@functools.cache
+def torch_network(name):
+    """One of the networks in PyTorch, with random weights and running averages."""
+    # torch is an oracle of the tests, which .ci/run installs; bfjax itself never needs it
+    torch = pytest.importorskip("torch")
+    from experiments.benchmark.torch_networks import NETWORKS
 
-    generator = np.random.default_rng(seed)
+    network = NETWORKS[name](CLASSES)
+    generator = np.random.default_rng(0)
 
     def new(name, tensor):
         if name.endswith("num_batches_tracked"):
@@ -125,8 +130,9 @@ def assert_equals_keras(path, name, network, settings, preprocess):
     assert difference(logits(models.freeze(model), images), expected) <= 1e-4
 
 
-def assert_equals_torch(path, name, network):
+def assert_equals_torch(path, name):
     """A PyTorch state dict, read by us: the same logits, in training form and frozen."""
+    network = torch_network(name)
     model = models.build(name, num_classes=CLASSES, channels=3)
     model = models.load_pretrained(model, write_torch(network, path))
     images = draw_images(2, 64, 64, 3)

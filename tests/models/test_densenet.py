@@ -1,5 +1,3 @@
-import functools
-
 import h5py
 import numpy as np
 import pytest
@@ -12,66 +10,11 @@ from tests.models.parity import (
     assert_equals_keras,
     assert_equals_torch,
     keras_network,
-    randomize_torch,
     write_keras,
 )
 
 # Keras' variables, on NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-
-@functools.cache
-def torch_densenet():
-    """DenseNet121 in plain PyTorch, under the names that torchvision and timm give its layers."""
-    # torch is an oracle of the tests, which .ci/run installs; bfjax itself never needs it
-    torch = pytest.importorskip("torch")
-    nn = torch.nn
-
-    class Layer(nn.Module):
-        def __init__(self, c_in):
-            super().__init__()
-            self.norm1, self.norm2 = nn.BatchNorm2d(c_in), nn.BatchNorm2d(128)
-            self.conv1 = nn.Conv2d(c_in, 128, 1, bias=False)
-            self.conv2 = nn.Conv2d(128, 32, 3, padding=1, bias=False)
-
-        def forward(self, x):
-            y = self.conv1(self.norm1(x).relu())
-            return torch.cat([x, self.conv2(self.norm2(y).relu())], 1)
-
-    class Network(nn.Module):
-        def __init__(self):
-            super().__init__()
-            layers = {
-                "conv0": nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),
-                "norm0": nn.BatchNorm2d(64),
-                "relu0": nn.ReLU(),
-                "pool0": nn.MaxPool2d(3, stride=2, padding=1),
-            }
-            c = 64
-            for i, depth in enumerate((6, 12, 24, 16), start=1):
-                block = {f"denselayer{n + 1}": Layer(c + 32 * n) for n in range(depth)}
-                layers[f"denseblock{i}"] = nn.Sequential()
-                for name, layer in block.items():
-                    layers[f"denseblock{i}"].add_module(name, layer)
-                c += 32 * depth
-                if i < 4:
-                    transition = nn.Sequential()
-                    transition.add_module("norm", nn.BatchNorm2d(c))
-                    transition.add_module("relu", nn.ReLU())
-                    transition.add_module("conv", nn.Conv2d(c, c // 2, 1, bias=False))
-                    transition.add_module("pool", nn.AvgPool2d(2, stride=2))
-                    layers[f"transition{i}"] = transition
-                    c //= 2
-            layers["norm5"] = nn.BatchNorm2d(c)
-            self.features = nn.Sequential()
-            for name, layer in layers.items():
-                self.features.add_module(name, layer)
-            self.classifier = nn.Linear(c, CLASSES)
-
-        def forward(self, x):
-            return self.classifier(self.features(x).relu().mean((2, 3)))
-
-    return randomize_torch(Network())
 
 
 @pytest.mark.slow
@@ -88,7 +31,7 @@ def test_equals_keras_through_the_real_files(tmp_path, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.npz"])
 def test_equals_torch_through_the_real_files(tmp_path, name):
-    assert_equals_torch(tmp_path / name, "densenet121", torch_densenet())
+    assert_equals_torch(tmp_path / name, "densenet121")
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""How fast bfjax is beside its peers: `python -m experiments.benchmark`."""

@@ -1,0 +1,201 @@
+"""How fast bfjax is, beside PyTorch, foolbox and torchattacks on the same networks.
+
+    python -m experiments.benchmark
+
+Needs the `[bench]` extra. Contenders work in turn, each in a process of its own; ratios are those
+of medians, and the peak of a matrix product is measured in the same turns. The table and all
+timings go to `experiments/results/benchmark/`, under the name of the platform. Run it on a machine
+that does nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+
+from bfjax import records
+from bfjax.summary import environment
+from experiments.benchmark.alternate import Timing, UnavailableError, alternate
+from experiments.benchmark.rows import OURS, Row, rows
+
+RESULTS = Path(__file__).parent.parent / "results" / "benchmark"
+PEERS = ("torch", "foolbox", "torchattacks", "opencv-contrib-python-headless")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Ratios of bfjax to its peers."""
+
+    batch_size: int = 8
+    """Images at once."""
+    repetitions: int = 7
+    """Turns of each contender."""
+    only: str = ""
+    """Run the rows whose names hold this, and keep what is known of the others."""
+    bfloat16: bool = False
+    """Also time input gradients in bfloat16."""
+
+
+def main(config: Config) -> None:
+    """Runs the rows, and draws up the table after each."""
+    path = RESULTS / f"{jax.default_backend()}.json"
+    results: dict[str, Any] = {"rows": {}}
+    if path.exists():
+        results = json.loads(path.read_text(encoding="utf-8"))
+    dtypes = ("float32", "bfloat16") if config.bfloat16 else ("float32",)
+    for row in rows(batch=config.batch_size, dtypes=dtypes):
+        if config.only not in row.name:
+            continue
+        found = timed(row, repetitions=config.repetitions)
+        results["rows"][row.name] = found
+        print(line(row.name, found), flush=True)
+        results["run"] = environment() | {
+            "date": datetime.date.today().isoformat(),
+            "processor": processor(),
+            "peers": {name: version(name) for name in PEERS},
+            "settings": dataclasses.asdict(config),
+        }
+        records.write_json(path, results)
+        with records.replacing(path.with_suffix(".md")) as temporary:
+            temporary.write_text(markdown(results), encoding="utf-8")
+
+
+def timed(row: Row, *, repetitions: int) -> dict[str, Any]:
+    """One row, without the contenders that are not there.
+
+    Args:
+      row: the comparison.
+      repetitions: turns of each contender.
+
+    Returns:
+      Each contender's seconds and facts, the ratio, and whether it is what was aimed at.
+    """
+    specs, missing = dict(row.contenders), {}
+    found: dict[str, Timing] = {}
+    while len(specs) > 1 and not found:
+        try:
+            found = alternate(specs | {"peak": {"name": "peak"}}, repetitions=repetitions)
+        except UnavailableError as error:
+            label = absent(specs)
+            if label is None or label == OURS:
+                raise
+            missing[label] = str(error)
+            del specs[label]
+    result = summary(row, found) if found else {}
+    return result | {"goal": row.goal, "cost": row.cost, "missing": missing}
+
+
+def absent(specs: dict[str, Any]) -> str | None:
+    """The first contender that cannot start.
+
+    Args:
+      specs: label to contender.
+
+    Returns:
+      Its label, if there is one.
+    """
+    for label, spec in specs.items():
+        try:
+            alternate({label: spec}, repetitions=1)
+        except UnavailableError:
+            return label
+    return None
+
+
+def summary(row: Row, found: dict[str, Timing]) -> dict[str, Any]:
+    """What the timings of a row amount to.
+
+    Args:
+      row: the comparison.
+      found: label to timing, that of the peak among them.
+
+    Returns:
+      What JSON can hold.
+    """
+    peak = found["peak"].facts["flops"] / found["peak"].median
+    others = {k: t.median for k, t in found.items() if k not in (OURS, "peak")}
+    best = min(others, key=lambda k: others[k])
+    ours = found[OURS]
+    ratio = ours.median / others[best] if row.cost else others[best] / ours.median
+    flops = ours.facts.get("flops")
+    return {
+        "timings": {k: {"median": t.median, **t._asdict()} for k, t in found.items()},
+        "best_other": best,
+        "ratio": ratio,
+        "met": ratio <= row.goal if row.cost else ratio >= row.goal,
+        "peak_gflops": peak / 1e9,
+        "share_of_peak": flops / ours.median / peak if flops else None,
+    }
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """All rows as a table.
+
+    Args:
+      results: rows and what they ran on.
+
+    Returns:
+      Markdown.
+    """
+    run = results["run"]
+    lines = [
+        f"{run['processor']}, {run['device']}; batches of {run['settings']['batch_size']}, "
+        f"224 x 224, three channels, two classes, random weights; medians of "
+        f"{run['settings']['repetitions']} turns; {run['date']}.",
+        "",
+        "| what | ours (s) | best other (s) | ratio | goal | share of the peak |",
+        "|---|---|---|---|---|---|",
+        *(line(name, row) for name, row in results["rows"].items() if "ratio" in row),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def line(name: str, row: dict[str, Any]) -> str:
+    """One row of the table.
+
+    Args:
+      name: of the row.
+      row: as `timed` returns it.
+
+    Returns:
+      Markdown.
+    """
+    if "ratio" not in row:
+        return f"| {name} | - | no other could start: {row['missing']} | - | - | - |"
+    timings, best = row["timings"], row["best_other"]
+    goal = f"{'≤' if row['cost'] else '≥'} {row['goal']:g}{'' if row['met'] else ', missed'}"
+    share = row["share_of_peak"]
+    return (
+        f"| {name} | {timings[OURS]['median']:.3f} | {timings[best]['median']:.3f} ({best}) | "
+        f"{row['ratio']:.2f} | {goal} | {'-' if share is None else f'{share:.0%}'} |"
+    )
+
+
+def processor() -> str:
+    """The name of the CPU."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    names = [x.partition(":")[2].strip() for x in text.splitlines() if x.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def version(name: str) -> str | None:
+    """The version of a library, if it is installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

@@ -1,0 +1,222 @@
+"""What is timed. Each contender is a process of its own that works when it is told to.
+
+    python -m experiments.benchmark.contenders '{"name": "gradient", "network": "resnet50"}'
+
+compiles, does the work once, prints a line of JSON, and then, for every line on stdin, does the
+work again and prints how many seconds that took. A process that waits for a line takes no time from
+the others.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import bfjax
+from bfjax import attacks, models
+
+Work = tuple[Callable[[], Any], dict[str, Any]]
+"""What is timed, and facts about it, such as `flops`."""
+
+CLASSES, SIZE, STEPS = 2, 224, 10
+MATRIX = 2048
+
+
+def _ours(network: str, dtype: str = "float32") -> Any:
+    """A frozen network with random weights; its symmetric padding is PyTorch's."""
+    options: dict[str, Any] = {"padding": "symmetric"} if network == "mobilenet_v1" else {}
+    model = models.build(network, num_classes=CLASSES, channels=3, **options)
+    predict = models.as_predict(models.freeze(model))
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, predict
+    )
+
+
+def _batch(batch: int, dtype: str = "float32") -> tuple[jax.Array, jax.Array]:
+    values = np.random.default_rng(0).uniform(size=(batch, SIZE, SIZE, 3))
+    return jnp.asarray(values, dtype), jnp.zeros(batch, jnp.int32)
+
+
+@jax.jit
+def _gradient(predict: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+    def loss(image: jax.Array, label: jax.Array) -> jax.Array:
+        return bfjax.attack.cross_entropy(predict(image), label)
+
+    return jax.vmap(jax.grad(loss))(images, labels)
+
+
+def peak() -> Work:
+    """A product of two square matrices: what the machine can do at this moment."""
+    one = jnp.ones((MATRIX, MATRIX), jnp.float32)
+    product = jax.jit(lambda x: x @ x)
+    return lambda: product(one), {"flops": 2 * MATRIX**3}
+
+
+def gradient(network: str, batch: int, dtype: str = "float32", times: int = 1) -> Work:
+    """Input gradients of our frozen network."""
+    predict, (images, labels) = _ours(network, dtype), _batch(batch, dtype)
+    cost = _gradient.lower(predict, images, labels).compile().cost_analysis() or {}
+
+    def work() -> Any:
+        found = None
+        for _ in range(times):
+            found = jax.block_until_ready(_gradient(predict, images, labels))
+        return found
+
+    return work, {"flops": times * cost.get("flops", 0.0)}
+
+
+def attack(network: str, batch: int) -> Work:
+    """The whole bias-field attack, ten steps driven from the host."""
+    predict, (images, labels) = _ours(network), _batch(batch)
+    made = attacks.bias_field((SIZE, SIZE), num_steps=STEPS)
+    return lambda: bfjax.run_batch(made, predict, images, labels), {}
+
+
+def scan(network: str, batch: int) -> Work:
+    """The same attack as one program: `jit(vmap(run))`."""
+    predict, (images, labels) = _ours(network), _batch(batch)
+    made = attacks.bias_field((SIZE, SIZE), num_steps=STEPS)
+
+    @jax.jit
+    def whole(made: Any, predict: Any, images: jax.Array, labels: jax.Array) -> Any:
+        return jax.vmap(lambda x, y: bfjax.run(made, predict, x, y))(images, labels)
+
+    return lambda: whole(made, predict, images, labels), {}
+
+
+def bim(network: str, batch: int) -> Work:
+    """Our BIM, ten steps."""
+    predict, (images, labels) = _ours(network), _batch(batch)
+    made = attacks.bim(num_steps=STEPS)
+    return lambda: bfjax.run_batch(made, predict, images, labels), {}
+
+
+def foolbox_jax(network: str, batch: int) -> Work:
+    """Foolbox's BIM on its JAX backend, of our network."""
+    import foolbox
+
+    predict, (images, labels) = _ours(network), _batch(batch)
+    model = foolbox.JAXModel(jax.jit(jax.vmap(predict)), bounds=(0, 1))
+    made = foolbox.attacks.LinfBasicIterativeAttack(rel_stepsize=0.2, steps=STEPS)
+    criterion = foolbox.criteria.Misclassification(labels)
+    return lambda: made.run(model, images, criterion, epsilon=0.1), {}
+
+
+def _torch(network: str, layout: str) -> tuple[Any, Any]:
+    """A folded network in PyTorch, on the GPU where there is one, and its device."""
+    import torch
+    from torch.fx.experimental.optimization import fuse
+
+    from experiments.benchmark.torch_networks import NETWORKS
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    module = fuse(NETWORKS[network](CLASSES).eval()).to(device).requires_grad_(False)
+    if layout != "eager":
+        module = module.to(memory_format=torch.channels_last)
+    return torch.compile(module) if layout == "compile" else module, device
+
+
+def torch_gradient(network: str, batch: int, layout: str, dtype: str = "float32") -> Work:
+    """Input gradients in PyTorch: ``layout`` is eager, channels_last or compile."""
+    import torch
+
+    module, device = _torch(network, layout)
+    images, _ = _batch(batch)
+    x = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2).to(device)
+    x = x.contiguous(
+        memory_format=torch.contiguous_format if layout == "eager" else torch.channels_last
+    )
+    labels = torch.zeros(batch, dtype=torch.long, device=device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
+
+    def work() -> Any:
+        x.grad = None
+        x.requires_grad_()
+        with autocast:
+            loss = torch.nn.functional.cross_entropy(module(x).float(), labels, reduction="sum")
+        loss.backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return x.grad
+
+    return work, {}
+
+
+def foolbox_torch(network: str, batch: int, layout: str = "channels_last") -> Work:
+    """Foolbox's BIM on its PyTorch backend."""
+    import foolbox
+    import torch
+
+    module, device = _torch(network, layout)
+    images, _ = _batch(batch)
+    x = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2).contiguous().to(device)
+    model = foolbox.PyTorchModel(module, bounds=(0, 1), device=device)
+    made = foolbox.attacks.LinfBasicIterativeAttack(rel_stepsize=0.2, steps=STEPS)
+    criterion = foolbox.criteria.Misclassification(torch.zeros(batch, dtype=torch.long).to(device))
+    return lambda: made.run(model, x, criterion, epsilon=0.1), {}
+
+
+def torchattacks_bim(network: str, batch: int, layout: str = "channels_last") -> Work:
+    """Torchattacks' BIM."""
+    import torch
+    import torchattacks
+
+    module, device = _torch(network, layout)
+    images, _ = _batch(batch)
+    x = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2).contiguous().to(device)
+    labels = torch.zeros(batch, dtype=torch.long, device=device)
+    made = torchattacks.BIM(module, eps=0.1, alpha=0.02, steps=STEPS)
+    return lambda: made(x, labels), {}
+
+
+def brisque(batch: int) -> Work:
+    """Our BRISQUE of a batch of grey images."""
+    images = _batch(batch)[0][..., :1]
+    score = jax.jit(jax.vmap(bfjax.metrics.brisque))
+    return lambda: score(images), {}
+
+
+def opencv_brisque(batch: int) -> Work:
+    """OpenCV's features of BRISQUE, nearly all of its work, one image after the other."""
+    import cv2
+
+    images = np.rint(255 * np.asarray(_batch(batch)[0][..., 0])).astype(np.uint8)
+    features: Any = getattr(cv2.quality, "QualityBRISQUE_computeFeatures")  # noqa: B009  untyped
+    return lambda: [features(image) for image in images], {}
+
+
+CONTENDERS: dict[str, Callable[..., Work]] = {
+    f.__name__: f
+    for f in (
+        *(peak, gradient, attack, scan, bim, foolbox_jax, torch_gradient, foolbox_torch),
+        *(torchattacks_bim, brisque, opencv_brisque),
+    )
+}
+
+
+def main(spec: str) -> None:
+    """Serves one contender."""
+    told = json.loads(spec)
+    work, facts = CONTENDERS[told.pop("name")](**told)
+    jax.block_until_ready(work())
+    print(json.dumps(facts | {"device": jax.devices()[0].device_kind}), flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        jax.block_until_ready(work())
+        took = time.perf_counter() - started
+        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"seconds": took, "peak_mib": peak_mib}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

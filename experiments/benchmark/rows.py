@@ -1,0 +1,88 @@
+"""The rows of the benchmark: who is timed beside whom, and what is aimed at."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from experiments.benchmark.alternate import Spec
+
+NETWORKS = ("resnet50", "densenet121", "mobilenet_v1", "mobilenet_v2")
+LAYOUTS = ("eager", "channels_last", "compile")
+OURS = "bfjax"
+
+
+class Row(NamedTuple):
+    """One comparison.
+
+    Attributes:
+      name: of the row.
+      contenders: label to contender; the first is ours.
+      goal: the ratio that is aimed at, of the best other's seconds to ours; or, where `cost` is
+        set, the largest that is accepted, of ours to the other's.
+      cost: whether the ratio is that of ours to the other's.
+    """
+
+    name: str
+    contenders: dict[str, Spec]
+    goal: float
+    cost: bool = False
+
+
+def rows(*, batch: int, dtypes: tuple[str, ...] = ("float32",)) -> list[Row]:
+    """All rows that are timed by alternation.
+
+    Args:
+      batch: images at once.
+      dtypes: of the input gradients.
+
+    Returns:
+      The rows, the short ones first.
+    """
+    found = [
+        Row(
+            "BRISQUE, 64 images",
+            {
+                OURS: {"name": "brisque", "batch": 64},
+                "OpenCV": {"name": "opencv_brisque", "batch": 64},
+            },
+            goal=4,
+        )
+    ]
+    for dtype in dtypes:
+        for network in NETWORKS:
+            ours: Spec = {"name": "gradient", "network": network, "batch": batch, "dtype": dtype}
+            theirs = {f"torch {x}": ours | {"name": "torch_gradient", "layout": x} for x in LAYOUTS}
+            name = f"input gradient, {network}, {dtype}"
+            found.append(Row(name, {OURS: ours, **theirs}, goal=1.2))
+    for network in NETWORKS:
+        common = {"network": network, "batch": batch}
+        found.append(
+            Row(
+                f"bias-field attack / 10 input gradients, {network}",
+                {
+                    OURS: {"name": "attack", **common},
+                    "10 gradients": {"name": "gradient", "times": 10, **common},
+                },
+                goal=1.15 if network.startswith("mobilenet") else 1.05,
+                cost=True,
+            )
+        )
+        found.append(
+            Row(
+                f"BIM, 10 steps, {network}",
+                {
+                    OURS: {"name": "bim", **common},
+                    "foolbox, PyTorch": {"name": "foolbox_torch", **common},
+                    "foolbox, JAX": {"name": "foolbox_jax", **common},
+                    "torchattacks": {"name": "torchattacks_bim", **common},
+                },
+                goal=1,
+            )
+        )
+    common = {"network": "resnet50", "batch": batch}
+    scan: dict[str, Spec] = {
+        OURS: {"name": "scan", **common},
+        "host loop": {"name": "attack", **common},
+    }
+    found.append(Row("jit(vmap(run)) / host loop, resnet50", scan, goal=1.05, cost=True))
+    return found
