@@ -8,7 +8,7 @@ import pytest
 
 from bfjax import models
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import contenders
+from experiments.benchmark import contenders, whole
 from experiments.benchmark.alternate import Timing, UnavailableError, alternate
 from experiments.benchmark.rows import NETWORKS, OURS, Row, rows
 from tests.models.parity import CLASSES, draw_images, torch_network, write_torch
@@ -17,10 +17,10 @@ PEAK = Timing([2.0, 1.0, 3.0], {"flops": 20e9})
 
 
 def test_contenders_take_turns_in_processes_of_their_own():
-    found = alternate({"a": {"name": "peak"}, "b": {"name": "peak"}}, repetitions=3)
+    found = alternate({"a": {"name": "peak"}, "b": {"name": "peak"}}, repetitions=2)
     assert set(found) == {"a", "b"}
     for timing in found.values():
-        assert len(timing.seconds) == 3
+        assert len(timing.seconds) == 2
         assert min(timing.seconds) > 0
         assert timing.facts["flops"] == 2 * 2048**3
         assert timing.facts["peak_mib"] > 50
@@ -95,3 +95,17 @@ def test_the_gradient_is_that_of_the_peer(tmp_path):
     torch.nn.functional.cross_entropy(network(x), labels, reduction="sum").backward()
     theirs = x.grad.numpy().transpose(0, 2, 3, 1) / std
     assert np.abs(np.asarray(ours) - theirs).max() <= 1e-3 * np.abs(theirs).max()
+
+
+def test_whole_runs_report_seconds_and_memory(monkeypatch):
+    monkeypatch.setattr(whole, "SIDE", 32)
+    found = whole.scaling(counts=(3,))
+    assert set(found) == {"3"}
+    for one in found.values():
+        assert 0 < one["attack"] < one["process"]
+        assert one["peak_mib"] > 50
+
+
+def test_a_whole_run_that_fails_says_why(tmp_path):
+    with pytest.raises(RuntimeError, match="no checkpoint at"):
+        whole.run(tmp_path / "out", tmp_path / "none", count=1, batch=1, cache=tmp_path)

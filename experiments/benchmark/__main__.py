@@ -25,6 +25,7 @@ from bfjax import records
 from bfjax.summary import environment
 from experiments.benchmark.alternate import Timing, UnavailableError, alternate
 from experiments.benchmark.rows import OURS, Row, rows
+from experiments.benchmark.whole import WHOLE
 
 RESULTS = Path(__file__).parent.parent / "results" / "benchmark"
 PEERS = ("torch", "foolbox", "torchattacks", "opencv-contrib-python-headless")
@@ -47,25 +48,32 @@ class Config:
 def main(config: Config) -> None:
     """Runs the rows, and draws up the table after each."""
     path = RESULTS / f"{jax.default_backend()}.json"
-    results: dict[str, Any] = {"rows": {}}
+    results: dict[str, Any] = {"rows": {}, "whole": {}}
     if path.exists():
         results = json.loads(path.read_text(encoding="utf-8"))
     dtypes = ("float32", "bfloat16") if config.bfloat16 else ("float32",)
     for row in rows(batch=config.batch_size, dtypes=dtypes):
-        if config.only not in row.name:
-            continue
-        found = timed(row, repetitions=config.repetitions)
-        results["rows"][row.name] = found
-        print(line(row.name, found), flush=True)
-        results["run"] = environment() | {
-            "date": datetime.date.today().isoformat(),
-            "processor": processor(),
-            "peers": {name: version(name) for name in PEERS},
-            "settings": dataclasses.asdict(config),
-        }
-        records.write_json(path, results)
-        with records.replacing(path.with_suffix(".md")) as temporary:
-            temporary.write_text(markdown(results), encoding="utf-8")
+        if config.only in row.name:
+            found = results["rows"][row.name] = timed(row, repetitions=config.repetitions)
+            print(line(row.name, found), flush=True)
+            _write(path, results, config)
+    for name, measure in WHOLE.items():
+        if config.only in name:
+            results["whole"][name] = measure()
+            print(name, results["whole"][name], flush=True)
+            _write(path, results, config)
+
+
+def _write(path: Path, results: dict[str, Any], config: Config) -> None:
+    results["run"] = environment() | {
+        "date": datetime.date.today().isoformat(),
+        "processor": processor(),
+        "peers": {name: version(name) for name in PEERS},
+        "settings": dataclasses.asdict(config),
+    }
+    records.write_json(path, results)
+    with records.replacing(path.with_suffix(".md")) as temporary:
+        temporary.write_text(markdown(results), encoding="utf-8")
 
 
 def timed(row: Row, *, repetitions: int) -> dict[str, Any]:
@@ -154,6 +162,8 @@ def markdown(results: dict[str, Any]) -> str:
         "| what | ours (s) | best other (s) | ratio | goal | share of the peak |",
         "|---|---|---|---|---|---|",
         *(line(name, row) for name, row in results["rows"].items() if "ratio" in row),
+        "",
+        *(f"{name}: {found}\n" for name, found in results["whole"].items()),
     ]
     return "\n".join(lines) + "\n"
 

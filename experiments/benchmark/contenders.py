@@ -22,6 +22,7 @@ import numpy as np
 
 import bfjax
 from bfjax import attacks, models
+from bfjax.attack import run_stream
 
 Work = tuple[Callable[[], Any], dict[str, Any]]
 """What is timed, and facts about it, such as `flops`."""
@@ -98,6 +99,22 @@ def bim(network: str, batch: int) -> Work:
     predict, (images, labels) = _ours(network), _batch(batch)
     made = attacks.bim(num_steps=STEPS)
     return lambda: bfjax.run_batch(made, predict, images, labels), {}
+
+
+def stream(network: str, batch: int, early_stop: bool, images: int = 32) -> Work:
+    """A stream of images under the bias field, most of which some steps fool."""
+    predict, (values, _) = _ours(network), _batch(images)
+    labels = np.asarray(jax.vmap(predict)(values).argmax(-1), np.int32)
+    made = attacks.bias_field((SIZE, SIZE), num_steps=STEPS, early_stop=early_stop)
+    taken: list[int] = []
+
+    def work() -> Any:
+        taken.clear()
+        examples = zip(range(images), np.asarray(values), labels, strict=True)
+        return list(run_stream(made, predict, examples, batch_size=batch, on_step=taken.append))
+
+    work()
+    return work, {"steps": sum(taken)}
 
 
 def foolbox_jax(network: str, batch: int) -> Work:
@@ -198,8 +215,8 @@ def opencv_brisque(batch: int) -> Work:
 CONTENDERS: dict[str, Callable[..., Work]] = {
     f.__name__: f
     for f in (
-        *(peak, gradient, attack, scan, bim, foolbox_jax, torch_gradient, foolbox_torch),
-        *(torchattacks_bim, brisque, opencv_brisque),
+        *(peak, gradient, attack, scan, bim, stream, foolbox_jax, torch_gradient),
+        *(foolbox_torch, torchattacks_bim, brisque, opencv_brisque),
     )
 }
 
