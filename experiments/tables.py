@@ -70,6 +70,7 @@ def run(
     targets: Sequence[Path] = (),
     part: str = "all",
     num_images: int | None = None,
+    split: str = "test",
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Runs what is missing of an evaluation.
 
@@ -81,6 +82,7 @@ def run(
       targets: others that judge.
       part: names a folder within that of the table.
       num_images: in place of the config's.
+      split: whose images are attacked.
 
     Returns:
       Name of the attack to name of the source to the cell's summary.
@@ -91,6 +93,7 @@ def run(
         targets=tuple(map(str, targets)),
         attacks=dict(attacks),
         data=config.data,
+        split=split,
         batch_size=config.batch_size,
         num_images=num_images or config.num_images,
         seed=config.seed,

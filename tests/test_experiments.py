@@ -1,10 +1,12 @@
 import json
 
+import jax.numpy as jnp
 import pytest
 from PIL import Image
 
 from bfjax import models
-from experiments import figure2, table1, table2, tables, white_box
+from bfjax.specification import parse
+from experiments import calibrate, figure2, optimizers, table1, table2, tables, white_box
 from tests.test_evaluate import checkpoint
 
 
@@ -85,9 +87,79 @@ def test_table2_sweeps_what_it_says(classifiers, tmp_path, monkeypatch):
             assert picture.width > 600
 
 
+@pytest.mark.slow
+def test_optimizers_are_tuned_on_other_images_and_drawn(classifiers, tmp_path, monkeypatch):
+    monkeypatch.setattr(optimizers, "RESULTS", tmp_path / "results")
+    for name, few in {
+        "OPTIMIZERS": {"sign": optimizers.OPTIMIZERS["sign"]},
+        "STEP_SIZES": {"sign": (0.01, 0.1)},
+        "STEPS": (1,),
+        "_TUNED_AT": 1,
+    }.items():
+        monkeypatch.setattr(optimizers, name, few)
+    options = {"data": "phantom", "batch_size": 8, "num_images": 8, "tuning_images": 8}
+    optimizers.main(optimizers.Config(models=classifiers[1:], **options))
+    found = json.loads((tmp_path / "results" / "optimizers.json").read_text(encoding="utf-8"))
+    assert set(found["cells"]) == {"sign-1"}
+    assert found["tuned"]["sign"] in (0.01, 0.1)
+    assert all(seconds > 0 for seconds in found["seconds_of_a_step"].values())
+    with Image.open(tmp_path / "results" / "optimizers.png") as picture:
+        assert picture.width > 900
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_every_transformation_makes_an_attack_at_every_step_size(name):
+    for size in optimizers.STEP_SIZES[name]:
+        attack = parse(optimizers.text(name, size, 5), (8, 8, 1))
+        assert attack.num_steps == 5
+        attack.optimizer.init(attack.perturbation.init(jnp.full((8, 8, 1), 0.5), None))
+
+
 def test_two_checkpoints_of_one_architecture_are_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="none of the paper's classifiers"):
         tables.names([checkpoint(tmp_path / "a")])
     monkeypatch.setitem(tables._ARCHITECTURES, "convnet", "ResNet50")
     with pytest.raises(ValueError, match="stand for the same classifier"):
         tables.names([tmp_path / "a", checkpoint(tmp_path / "b")])
+
+
+def test_calibration_measures_distance_to_both_tables():
+    known = calibrate.paper()
+    assert known[1, "ResNet50", "ResNet50"] == [36.89, 38.69]  # the tables differ there
+    assert known[3, "MobileNet", "DenseNet121"] == [3.47]
+    exact = {key: sum(values) / len(values) for key, values in known.items()}
+    off = {key: rate + 3 for key, rate in exact.items()}
+    assert calibrate.distance(exact) < 1.1 < calibrate.distance(off)
+    assert calibrate.distance({(3, "MobileNet", "DenseNet121"): 6.47}) == pytest.approx(3)
+
+
+def test_calibration_finds_the_best_of_separable_readings_and_asks_once():
+    asked = []
+
+    def distance(setting):
+        asked.append(setting)
+        return sum(abs(i - wanted) for i, wanted in zip(setting, (1, 2, 2, 0, 1), strict=True))
+
+    assert calibrate.descend(distance) == (1, 2, 2, 0, 1)
+    for setting in set(asked):  # each is an attack that can be made
+        parse(calibrate.text(setting, 1), (16, 16, 1))
+
+
+def test_calibration_judges_the_halves_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("BFJAX_HOME", str(tmp_path))
+    setting = (0,) * len(calibrate.DETAILS)
+    head = "file,label,clean_prediction,adversarial_prediction"
+    head += ",b:clean_prediction,b:adversarial_prediction"
+    rows = ["1,N,N,P,N,N", "2,N,N,N,N,P", "3,P,P,P,N,P", "4,P,N,P,P,P"]
+    for low in calibrate.MIN_DEGREES:
+        folder = tmp_path / "runs/calibrate/final" / calibrate.name(setting, low) / "a"
+        folder.mkdir(parents=True)
+        (folder / "records.csv").write_text("\n".join([head, *rows]) + "\n")
+    names = {"a": "ResNet50", "b": "MobileNet"}
+    found = calibrate.rates(setting, "final", names, sources=["a"])
+    assert found[0, "ResNet50", "ResNet50"] == pytest.approx(100 / 3)  # 4 was wrong when clean
+    assert found[2, "ResNet50", "MobileNet"] == pytest.approx(100 / 3)
+    half = calibrate.rates(setting, "final", names, sources=["a"], chosen={"2", "3"})
+    assert half[0, "ResNet50", "ResNet50"] == 0
+    assert half[0, "ResNet50", "MobileNet"] == 100
+    assert calibrate.files("final", setting, "a") == {"1", "2", "3", "4"}
