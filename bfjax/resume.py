@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -131,15 +132,15 @@ def saves(folder: Path) -> Iterator[Saves]:
     # Orbax and its threads tell there, at length, what comes as an exception too; after one they
     # go on telling until the interpreter ends
     logs = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels, hook = [log.level for log in logs], threading.excepthook
+    levels, hooks = [log.level for log in logs], (threading.excepthook, sys.unraisablehook)
     for log in logs:
         log.setLevel(logging.CRITICAL)
-    threading.excepthook = lambda _: None
+    threading.excepthook = sys.unraisablehook = lambda _: None
     with ocp.CheckpointManager(folder.absolute(), item_names=names, options=options) as manager:
         yield Saves(folder, manager)
     for log, level in zip(logs, levels, strict=True):
         log.setLevel(level)
-    threading.excepthook = hook
+    threading.excepthook, sys.unraisablehook = hooks
 
 
 def _by_name(tree: Any) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import stat
 import struct
 import subprocess
 import sys
-import threading
 import zipfile
 import zlib
 from pathlib import Path
@@ -357,9 +356,8 @@ def test_no_file_of_ours_is_for_one_user_only(results):
 
 
 @pytest.fixture
-def full_disk(monkeypatch):
+def full_disk():
     """A limit on the size of files stands in for the disk; the system's own error comes back."""
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # silenced by a failed save
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
@@ -369,15 +367,13 @@ def full_disk(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache")  # of the tests
-@pytest.mark.parametrize("command", ["attack", "evaluate", "train", "explain", "report", "export"])
+@pytest.mark.parametrize("command", ["attack", "evaluate", "explain", "report", "export"])
 def test_a_full_disk_is_one_line(command, model, results, tmp_path, capsys, full_disk):
     out = tmp_path / "out"
     options = {
         "attack": ["--model", model, "--data=phantom", "--num-images=4", *FAST],
         "evaluate": ["--sources", model, "--data=phantom", "--num-images=4", "--attacks", "f",
                      "fgsm"],
-        "train": ["--model=convnet", "--data=phantom", "--image-size=32", "--num-examples=24",
-                  "--batch-size=8", "--epochs=1"],
         "explain": [results, "--model", model, "--num-steps=1"],
         "report": [results],
         "export": ["--model", model, "--data=phantom", "--num-images=4"],
@@ -388,3 +384,24 @@ def test_a_full_disk_is_one_line(command, model, results, tmp_path, capsys, full
     assert str(out) in err
     whole = {path.name for path in finals(out)}
     assert not whole & {"summary.json", "config.json", "model.safetensors", "report.html"}
+
+
+_FULL = """
+import resource, signal, sys
+from bfjax import cli
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (700, resource.RLIM_INFINITY))
+sys.exit(cli.main(["train", "--model=convnet", "--data=phantom", "--image-size=32",
+    "--num-examples=24", "--batch-size=8", "--epochs=1", "--out", sys.argv[1]]))
+"""
+
+
+def test_a_full_disk_in_training_is_one_line_too(tmp_path):
+    """In a process of its own: what Orbax began goes on in its threads after it has failed."""
+    run = [sys.executable, "-W", "ignore", "-c", _FULL, str(tmp_path / "out")]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert f"cannot save {tmp_path / 'out' / 'training'}" in done.stderr
+    assert "File too large" in done.stderr
+    assert not (tmp_path / "out" / "config.json").exists()
