@@ -57,7 +57,8 @@ LAYERS = {
         *("judges", "map_gallery", "map_summary", "progress", "records"),
     },
     "report": {
-        *("config", "estimate", "finished", "gallery", "metrics", "progress", "records"),
+        *("attacks", "config", "estimate", "finished", "gallery", "metrics", "progress"),
+        "records",
     },
     "estimate": {
         *("types", "attacks", "cells", "config", "data", "feed", "judges", "measures", "models"),

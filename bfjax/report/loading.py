@@ -141,12 +141,10 @@ class Results(NamedTuple):
 
     Attributes:
       matrices: one an attack.
-      curves: of curves.json, by name; empty where there are none.
       environment: when, on what and with which versions it was made.
     """
 
     matrices: list[Matrix]
-    curves: dict[str, Any]
     environment: dict[str, Any]
 
     @property
@@ -181,7 +179,7 @@ def load(folder: Path) -> Results:
         matrices = [Matrix(run.attack, [run], run.targets)]
     if not any(matrix.runs for matrix in matrices):
         raise ValueError(f"{folder / 'summary.json'} lists no run")
-    return Results(matrices, _curves(folder / "curves.json"), summary.get("run", {}))
+    return Results(matrices, summary.get("run", {}))
 
 
 def _run(folder: Path, attack: str) -> Run:
@@ -211,20 +209,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds no JSON object")
     return value
-
-
-def _curves(path: Path) -> dict[str, Any]:
-    """{name: {"x", "xlabel", "series": {name: {"rate", "low", "high"}}}}, lengths checked."""
-    curves = _read(path) if path.exists() else {}
-    for name, curve in curves.items():
-        for series, values in curve["series"].items():
-            for key in ("rate", "low", "high"):
-                if len(values[key]) != len(curve["x"]):
-                    raise ValueError(
-                        f"{path}: {name}, {series} has {len(values[key])} values of {key} "
-                        f"for {len(curve['x'])} of x"
-                    )
-    return {name: curve for name, curve in curves.items() if curve["x"]}
 
 
 def _rate(fooled: int, correct: int) -> SuccessRate:

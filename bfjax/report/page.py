@@ -16,6 +16,7 @@ import numpy as np
 from bfjax.metrics import SuccessRate
 from bfjax.report import command, curves, pictures
 from bfjax.report.loading import Matrix, Results, Run
+from bfjax.report.sweeps import sweeps
 
 _HERE = Path(__file__).parent
 _SHADES = 21  # of the heat map: one for every five percent
@@ -129,7 +130,7 @@ def render(
         headlines=[_headline(run) for run in results.runs],
         matrices=[_tables(matrix) for matrix in results.matrices],
         judges=len(judges),
-        curves=[_curve(number, curve) for number, curve in enumerate(results.curves.values())],
+        curves=[_curve(k, curve) for k, curve in enumerate(sweeps(results.runs).values())],
         legend=[str(k) for k in range(_SHADES)],
         commands=command.command_lines(results.runs),
         runs=[_settings(run) for run in results.runs],

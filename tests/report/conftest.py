@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ SIZE, COUNT = 32, 12
 EVIL = "<img src=x onerror=alert(1)>\"'&.png"
 BREAK = "</script><script>alert(2)</script><!--"
 FIELD = "bias_field(degree=3, min_degree=0, grid_size=3, num_steps=3, max_change=0.25)"
+WEAK, WEAKER = "fgsm(epsilon=0.01)", "fgsm(epsilon=0.005)"
 RUN = {"data": "phantom", "num_images": COUNT, "batch_size": 6, "measure": False}
 
 
@@ -47,11 +47,8 @@ def several(models, tmp_path_factory):
     The pixels of FGSM are not stored, so that there are no pictures of its runs.
     """
     out = tmp_path_factory.mktemp("several") / "runs"
-    sources, attacks = tuple(map(str, models)), {"ours": FIELD, "weak": "fgsm(epsilon=0.01)"}
+    sources, attacks = tuple(map(str, models)), {"ours": FIELD, "weak": WEAK, "weaker": WEAKER}
     evaluate.evaluate_models(EvaluateConfig(sources=sources, attacks=attacks, out=out, **RUN))
-    series = {"rate": [0.1, None, 0.7], "low": [0.0, None, 0.6], "high": [0.2, None, 0.8]}
-    curve = {"x": [0, 0.5, 2], "xlabel": "strength", "series": {"one": series, "two": series}}
-    (out / "curves.json").write_text(json.dumps({"strength": curve, "D": curve}))
     write_map(out / "ours" / "one", 2, np.linspace(0, 1, SIZE * SIZE).reshape(SIZE, SIZE))
     return out
 
@@ -94,7 +91,7 @@ def made_up(name="model", classes=("a", "b"), **settings):
     plain = {"data": "phantom", "split": "test", "image_size": 8, "models": {}}
     summary = {"images": 8, "targets": {name: counts | {"directions": directions}}}
     run = loading.Run(Path(), "ours", plain | settings, summary)
-    return loading.Results([loading.Matrix("ours", [run], [name])], {}, {})
+    return loading.Results([loading.Matrix("ours", [run], [name])], {})
 
 
 def hostile():
@@ -104,9 +101,11 @@ def hostile():
     run = results.runs[0]
     run.settings[BREAK] = EVIL
     run.models[name] = {"sha256": EVIL, "architecture": BREAK}
-    values = {"rate": [0.1, 0.2], "low": [0, 0.1], "high": [0.2, 0.3]}
-    curves = {EVIL: {"x": [1, 2], "xlabel": name, "series": {name: values}}}
-    matrix = loading.Matrix(name, [dataclasses.replace(run, attack=name)], [name])
+    described = [{}, {"attack": "fgsm(epsilon=1)"}, {"attack": "fgsm(epsilon=2)"}]
+    runs = [
+        dataclasses.replace(run, attack=name, settings=run.settings | more) for more in described
+    ]
+    matrices = [loading.Matrix(name, [one], [name]) for one in runs]
     judged = [[classes[0], 0.9, classes[1], 0.2]]
     case = facts(1, file=f"{BREAK}/{EVIL}", label=classes[0], judged=judged)
-    return loading.Results([matrix], curves, {BREAK: EVIL, "versions": {EVIL: BREAK}}), case
+    return loading.Results(matrices, {BREAK: EVIL, "versions": {EVIL: BREAK}}), case

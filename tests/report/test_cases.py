@@ -64,10 +64,10 @@ def test_maps_are_read_by_their_index(tmp_path):
 
 def test_all_cases_are_chosen_or_as_many_as_wanted(several):
     runs = loading.load(several).runs  # those of the second attack have no parameters
-    assert cases.choose(runs, None) == [list(range(COUNT)), list(range(COUNT)), [], []]
-    assert cases.choose(runs, 0) == [[], [], [], []]
+    assert cases.choose(runs, None) == [list(range(COUNT)), list(range(COUNT)), [], [], [], []]
+    assert cases.choose(runs, 0) == [[]] * 6
     chosen = cases.choose(runs, 7)
-    assert [len(rows) for rows in chosen] == [4, 3, 0, 0]
+    assert [len(rows) for rows in chosen] == [4, 3, 0, 0, 0, 0]
     assert all(rows == sorted(set(rows)) for rows in chosen)
     for rows, name in zip(chosen[:2], ("one", "two"), strict=True):
         records = rows_of(several / "ours" / name)

@@ -7,7 +7,7 @@ import tyro
 from bfjax.config import AttackConfig, EvaluateConfig
 from bfjax.report import loading
 from bfjax.report.command import command_lines
-from tests.report.conftest import FIELD, SIZE, made_up
+from tests.report.conftest import FIELD, SIZE, WEAK, WEAKER, made_up
 
 HARD = "a b$(touch stolen)'\"\\\n`*;--"
 
@@ -62,7 +62,7 @@ def test_runs_of_an_evaluation_share_one_command(several):
     places = [f"<model {name}, sha256 {models[name]['sha256']}>" for name in ("one", "two")]
     assert found.sources == tuple(places)
     assert found.targets == ()
-    assert found.attacks == {"ours": FIELD, "weak": "fgsm(epsilon=0.01)"}
+    assert found.attacks == {"ours": FIELD, "weak": WEAK, "weaker": WEAKER}
     settings = results.runs[0].settings
     for option in ("data", "split", "batch_size", "num_images", "seed", "measure", "store_all"):
         assert getattr(found, option) == settings[option], option

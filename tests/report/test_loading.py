@@ -26,7 +26,6 @@ def test_a_folder_of_one_attack_is_one_run(single):
             assert (rate.fooled, rate.correct) == counted(rows, prefix, direction.split("→")[0])
     assert (run.accuracy.fooled, run.accuracy.correct) == (counted(rows)[1], COUNT)
     assert run.rate("nobody") is None
-    assert results.curves == {}
     assert "jax" in results.environment["versions"]
 
 
@@ -35,13 +34,13 @@ def test_a_folder_of_several_has_a_row_for_each_source(several):
     assert [(m.attack, [r.source for r in m.runs]) for m in results.matrices] == [
         ("ours", ["one", "two"]),
         ("weak", ["one", "two"]),
+        ("weaker", ["one", "two"]),
     ]
     second = results.runs[1]
     assert second.targets == ["two", "one"]
     rows = rows_of(several / "ours" / "two")
     rate = second.rate("one")
     assert (rate.fooled, rate.correct) == counted(rows, "one:")
-    assert set(results.curves) == {"strength", "D"}
     listed = json.loads((several / "summary.json").read_text(encoding="utf-8"))["attacks"]
     for matrix in results.matrices:
         rates = [[run.rate(target) for target in matrix.targets] for run in matrix.runs]
@@ -85,15 +84,6 @@ def test_what_is_no_finished_run_is_named(tmp_path):
             loading.load(tmp_path)
     path.write_text('{"attacks": {"a": {"sources": ["x"], "targets": []}}}')
     with pytest.raises(FileNotFoundError, match=r"a/x/summary\.json"):
-        loading.load(tmp_path)
-
-
-def test_a_curve_of_another_length_is_named(single, tmp_path):
-    shutil.copy(single / "summary.json", tmp_path)
-    values = {"rate": [0.1], "low": [0.0], "high": [0.2]}
-    curve = {"D": {"x": [1, 2], "xlabel": "D", "series": {"one": values}}}
-    (tmp_path / "curves.json").write_text(json.dumps(curve))
-    with pytest.raises(ValueError, match="D, one has 1 values of rate for 2 of x"):
         loading.load(tmp_path)
 
 
