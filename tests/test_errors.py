@@ -13,8 +13,10 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from bfjax import cells, cli, evaluate, gallery, models, records, running
@@ -358,15 +360,19 @@ def test_no_file_of_ours_is_for_one_user_only(results):
 @pytest.fixture
 def full_disk():
     """A limit on the size of files stands in for the disk; the system's own error comes back."""
+    cache = jax.config.jax_compilation_cache_dir  # of all tests: half an entry would stay in it
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     signal.signal(signal.SIGXFSZ, before)
+    jax.config.update("jax_compilation_cache_dir", cache)
+    compilation_cache.reset_cache()
 
 
-@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache")  # of the tests
 @pytest.mark.parametrize("command", ["attack", "evaluate", "explain", "report", "export"])
 def test_a_full_disk_is_one_line(command, model, results, tmp_path, capsys, full_disk):
     out = tmp_path / "out"
@@ -399,7 +405,9 @@ sys.exit(cli.main(["train", "--model=convnet", "--data=phantom", "--image-size=3
 def test_a_full_disk_in_training_is_one_line_too(tmp_path):
     """In a process of its own: what Orbax began goes on in its threads after it has failed."""
     run = [sys.executable, "-W", "ignore", "-c", _FULL, str(tmp_path / "out")]
-    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    own = os.environ.copy()
+    own.pop("JAX_COMPILATION_CACHE_DIR", None)
+    done = subprocess.run(run, capture_output=True, text=True, check=False, env=own)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1, done.stderr
     assert f"cannot save {tmp_path / 'out' / 'training'}" in done.stderr
