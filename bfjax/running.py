@@ -17,6 +17,7 @@ from bfjax.judges import answers
 from bfjax.types import Attack, Params, Search
 
 _Batches = Iterable[tuple[np.ndarray, np.ndarray]]
+_Shard = tuple[int, dict[str, Any], Params]  # its first image, columns, what makes the images again
 
 
 def run(cell: Cell, on_step: Callable[[int], object] = lambda gradients: None) -> int:
@@ -46,7 +47,9 @@ def run(cell: Cell, on_step: Callable[[int], object] = lambda gradients: None) -
     reader = feed.in_order(data.Subset(cell.source, indices), split.mesh.size * cell.batch_size)
     ready = cells.placed(cell, feed.on_every(split))
     streams = isinstance(cell.attack, Attack) and cell.attack.stop is not None
-    (_stream if streams else _batch_by_batch)(ready, split, missing, reader, on_step)
+    shards = (_stream if streams else _batch_by_batch)(ready, split, missing, reader, on_step)
+    for start, columns, params in shards:
+        records.write_shard(cell.shard(start), columns, params)
     return len(indices)
 
 
@@ -56,7 +59,7 @@ def _batch_by_batch(
     missing: Sequence[int],
     reader: _Batches,
     on_step: Callable[[int], object],
-) -> None:
+) -> Iterator[_Shard]:
     devices = split.mesh.size
     for k, (images, labels) in enumerate(reader):
         starts = missing[k * devices : (k + 1) * devices]
@@ -65,8 +68,7 @@ def _batch_by_batch(
         for i, start in enumerate(starts):
             rows = slice(i * cell.batch_size, (i + 1) * cell.batch_size)
             part = {name: values[rows] for name, values in columns.items()}
-            kept = jax.tree.map(lambda leaf, rows=rows: leaf[rows], params)
-            records.write_shard(cell.shard(start), part, kept)
+            yield start, part, jax.tree.map(lambda leaf, rows=rows: leaf[rows], params)
 
 
 def _stream(
@@ -75,7 +77,7 @@ def _stream(
     missing: Sequence[int],
     reader: _Batches,
     on_step: Callable[[int], object],
-) -> None:
+) -> Iterator[_Shard]:
     assert isinstance(cell.attack, Attack)  # a search is no loop of steps
 
     def examples() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -105,7 +107,7 @@ def _stream(
             each = [rows.pop(i) for i in unwritten.pop(start)]
             whole = {name: np.array([one[name] for one, _ in each]) for name in columns}
             kept = jax.tree.map(lambda *leaves: np.stack(leaves), *(params for _, params in each))
-            records.write_shard(cell.shard(start), whole, kept)
+            yield start, whole, kept
 
 
 def _row(columns: dict[str, Any], params: Params, row: int) -> tuple[dict[str, Any], Params]:

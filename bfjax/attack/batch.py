@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer, Key, Shaped
 
-from bfjax.attack import loop
+from bfjax.attack import vmapped
 from bfjax.types import Attack, AttackResult, Predict, Search, as_pytree
 
 
@@ -66,9 +66,9 @@ def run_batch(
     keys = jax.random.split(key, len(images)) if key is not None and key.ndim == 0 else key
     if not isinstance(attack, Attack):
         return _search(attack, predict, images, labels, keys)
-    state, infos = _init(attack, images, keys), []
+    state, infos = vmapped.init(attack, images, keys), []
     for done in range(attack.num_steps):
-        state, info = _step(attack, predict, images, labels, state)
+        state, info = vmapped.step(attack, predict, images, labels, state)
         infos.append(info)
         if on_step is not None:
             jax.block_until_ready(info)
@@ -80,7 +80,7 @@ def run_batch(
             "bfjax wants logits, the values before the softmax",
             stacklevel=2,
         )
-    return _finish(attack, predict, images, labels, state, trace)
+    return vmapped.finish(attack, predict, images, labels, state, trace)
 
 
 @jax.jit
@@ -88,25 +88,6 @@ def _search(attack, predict, images, labels, keys):
     if keys is None:
         return jax.vmap(lambda x, y: attack.run(predict, x, y))(images, labels)
     return jax.vmap(lambda x, y, k: attack.run(predict, x, y, key=k))(images, labels, keys)
-
-
-@jax.jit
-def _init(attack, images, keys):
-    if keys is None:
-        return jax.vmap(lambda x: loop.init(attack, x))(images)
-    return jax.vmap(lambda x, k: loop.init(attack, x, key=k))(images, keys)
-
-
-@jax.jit
-def _step(attack, predict, images, labels, state):
-    return jax.vmap(lambda x, y, s: loop.step(attack, predict, x, y, s))(images, labels, state)
-
-
-@jax.jit
-def _finish(attack, predict, images, labels, state, trace):
-    return jax.vmap(lambda x, y, s, t: loop.finish(attack, predict, x, y, s, t))(
-        images, labels, state, trace
-    )
 
 
 def check_batch(

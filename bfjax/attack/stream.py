@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
-from bfjax.attack import loop
+from bfjax.attack import vmapped
 from bfjax.attack.batch import check_batch
 from bfjax.types import Attack, AttackInfo, AttackResult, AttackState, Predict, PRNGKey, as_pytree
 
@@ -100,7 +100,7 @@ def run_stream(
             state = _enter(attack, batch[0], keys, new, state)
         if not slots:
             break
-        state, info = _step(attack, predict, *batch, state)
+        state, info = vmapped.step(attack, predict, *batch, state)
         info = jax.device_get(info)
         on_step(len(slots))
         for i, slot in slots.items():
@@ -151,7 +151,7 @@ def _finished(
     full = jax.tree.map(place, stacked(*rows, *rows[-1:] * (batch_size - len(rows))))
     images, labels, (params, best), traces = full
     state = AttackState(params, None, None, best)
-    result = _finish(attack, predict, images, labels, state, traces)
+    result = vmapped.finish(attack, predict, images, labels, state, traces)
     return Done(
         [one.number for one, _ in ripe],
         np.stack([one.image for one, _ in ripe]),
@@ -168,23 +168,8 @@ def _keys(key, numbers):
 @jax.jit
 def _enter(attack, images, keys, new, state):
     """The state with the images that are new at their start."""
-    if keys is None:
-        begun = jax.vmap(lambda x: loop.init(attack, x))(images)
-    else:
-        begun = jax.vmap(lambda x, k: loop.init(attack, x, key=k))(images, keys)
+    begun = vmapped.init(attack, images, keys)
     if state is None:
         return begun
     choose = jax.vmap(jnp.where)
     return jax.tree.map(lambda start, now: choose(new, start, now), begun, state)
-
-
-@jax.jit
-def _step(attack, predict, images, labels, state):
-    return jax.vmap(lambda x, y, s: loop.step(attack, predict, x, y, s))(images, labels, state)
-
-
-@jax.jit
-def _finish(attack, predict, images, labels, state, trace):
-    return jax.vmap(lambda x, y, s, t: loop.finish(attack, predict, x, y, s, t))(
-        images, labels, state, trace
-    )

@@ -34,22 +34,50 @@ class PolynomialTPSParams(NamedTuple):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class _Polynomial:
+class Polynomial:
+    """What is static of the field of Eq. 4, however it is evaluated; made by `specified`."""
+
     exponents: Exponents
-    height: int
-    width: int
+    shape: tuple[int, int]
     grid_size: int
-    low: float
-    high: float
+    extent: tuple[float, float]
     dtype: str
 
     @property
     def identity(self) -> PolynomialTPSParams:
-        grid = control_grid(self.grid_size, low=self.low, high=self.high)
+        """The parameters of the field that changes nothing: a = 0, θ = θ0."""
+        low, high = self.extent
+        grid = control_grid(self.grid_size, low=low, high=high)
         return PolynomialTPSParams(
             coefficients=jnp.zeros(len(self.exponents), self.dtype),
             control_points=jnp.asarray(grid, self.dtype),
         )
+
+
+def specified(
+    shape: tuple[int, ...],
+    *,
+    degree: int,
+    min_degree: int,
+    grid_size: int,
+    terms: Terms,
+    extent: tuple[float, float],
+    dtype: DTypeLike,
+) -> Polynomial:
+    """The options of `polynomial_tps`, checked.
+
+    Raises:
+      ValueError: as `polynomial_tps`.
+    """
+    low, high = extent
+    control_grid(grid_size, low=low, high=high)
+    return Polynomial(
+        exponents=exponents(degree, min_degree, terms=terms),
+        shape=_checked(shape),
+        grid_size=grid_size,
+        extent=(float(low), float(high)),
+        dtype=jnp.dtype(dtype).name,
+    )
 
 
 def polynomial_tps(
@@ -92,38 +120,38 @@ def polynomial_tps(
 
     Reference: Tian et al., ICME 2021, Eq. 4.
     """
-    height, width = _checked(shape)
-    low, high = extent
-    spec = _Polynomial(
-        exponents=exponents(degree, min_degree, terms=terms),
-        height=height,
-        width=width,
+    spec = specified(
+        shape,
+        degree=degree,
+        min_degree=min_degree,
         grid_size=grid_size,
-        low=float(low),
-        high=float(high),
-        dtype=jnp.dtype(dtype).name,
+        terms=terms,
+        extent=extent,
+        dtype=dtype,
     )
     # A spline commutes with shifting and scaling both axes alike: one matrix serves every extent.
-    matrix = jnp.asarray(warp_matrix((height, width), grid_size), dtype)
-    points = jnp.asarray(lattice(height, width, low=spec.low, high=spec.high), dtype)
+    matrix = jnp.asarray(warp_matrix(spec.shape, grid_size), dtype)
+    low, high = spec.extent
+    points = jnp.asarray(lattice(*spec.shape, low=low, high=high), dtype)
     return Field(
-        init=Partial(_init_polynomial, spec),
+        init=Partial(identity, spec),
         log_field=Partial(_log_polynomial, spec, matrix, points),
     )
 
 
-def _init_polynomial(spec: _Polynomial) -> PolynomialTPSParams:
+def identity(spec: Polynomial) -> PolynomialTPSParams:
+    """The parameters of the field that changes nothing."""
     return spec.identity
 
 
 def _log_polynomial(
-    spec: _Polynomial,
+    spec: Polynomial,
     matrix: Float[Array, "pixels k"],
     points: Float[Array, "pixels 2"],
     params: PolynomialTPSParams,
 ) -> LogField:
     displacement = params.control_points - spec.identity.control_points
-    x, y = warp(matrix, points, displacement).T.reshape(2, spec.height, spec.width)
+    x, y = warp(matrix, points, displacement).T.reshape(2, *spec.shape)
     return polynomial(params.coefficients, x, y, exponents=spec.exponents)
 
 

@@ -17,20 +17,17 @@ from jax.tree_util import Partial
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from bfjax.field.fields import PolynomialTPSParams, polynomial_tps
-from bfjax.field.polynomial import Exponents, Terms, exponents, polynomial
+from bfjax.field.fields import Polynomial, PolynomialTPSParams, identity, specified
+from bfjax.field.polynomial import Exponents, Terms, polynomial
 from bfjax.field.tps import control_grid, lattice, spline_weights
 from bfjax.types import Field, LogField
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class _Grid:
-    shape: tuple[int, int]
-    exponents: Exponents
-    grid_size: int
-    extent: tuple[float, float]
-    chunk_size: int
+class _Chunks:
+    polynomial: Polynomial
+    size: int
 
 
 def chunked_polynomial_tps(
@@ -80,12 +77,10 @@ def chunked_polynomial_tps(
 
     Reference: Tian et al., ICME 2021, Eq. 4.
     """
-    if len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"a field needs a shape (h, w) of positive sizes, got {tuple(shape)}")
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
-    start = polynomial_tps(  # its parameters, which no size enters
-        (1, 1),
+    spec = specified(
+        shape,
         degree=degree,
         min_degree=min_degree,
         grid_size=grid_size,
@@ -93,32 +88,27 @@ def chunked_polynomial_tps(
         extent=extent,
         dtype=dtype,
     )
-    grid = _Grid(
-        shape=(int(shape[0]), int(shape[1])),
-        exponents=exponents(degree, min_degree, terms=terms),
-        grid_size=grid_size,
-        extent=(float(extent[0]), float(extent[1])),
-        chunk_size=chunk_size,
+    return Field(
+        init=Partial(identity, spec), log_field=Partial(_log_field, _Chunks(spec, chunk_size))
     )
-    return Field(init=start.init, log_field=Partial(_log_field, grid))
 
 
-def _log_field(grid: _Grid, params: PolynomialTPSParams) -> LogField:
-    height, width = grid.shape
+def _log_field(chunks: _Chunks, params: PolynomialTPSParams) -> LogField:
+    spec = chunks.polynomial
+    height, width = spec.shape
     rows, columns = -(-height // 2), -(-width // 2)  # of the upper left quarter, middle included
-    dtype, (low, high) = params.coefficients.dtype, grid.extent
-    controls = control_grid(grid.grid_size, low=low, high=high)
-    displacement = params.control_points - jnp.asarray(controls, dtype)
-    solution = jnp.asarray(spline_weights(grid.grid_size), dtype)
+    dtype = params.coefficients.dtype
+    displacement = params.control_points - spec.identity.control_points.astype(dtype)
+    solution = jnp.asarray(spline_weights(spec.grid_size), dtype)
     weights = jnp.matmul(solution, displacement, precision="highest")
     points = lattice(height, width).reshape(height, width, 2)[:rows, :columns].reshape(-1, 2)
-    missing = -len(points) % grid.chunk_size
-    points = np.pad(points, ((0, missing), (0, 0))).reshape(-1, grid.chunk_size, 2)
-    chunks = [
-        _mirrored(grid.exponents, grid.grid_size, params.coefficients, weights, p, *grid.extent)
+    missing = -len(points) % chunks.size
+    points = np.pad(points, ((0, missing), (0, 0))).reshape(-1, chunks.size, 2)
+    parts = [
+        _mirrored(spec.exponents, spec.grid_size, params.coefficients, weights, p, *spec.extent)
         for p in points.astype(dtype)
     ]
-    quarters = jnp.concatenate(chunks, axis=1)[:, : rows * columns].reshape(2, 2, rows, columns)
+    quarters = jnp.concatenate(parts, axis=1)[:, : rows * columns].reshape(2, 2, rows, columns)
     # each mirrored back; a middle row or column is there twice
     upper, lower = (
         jnp.concatenate([left, right[:, ::-1][:, width % 2 :]], axis=1) for left, right in quarters

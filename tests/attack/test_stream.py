@@ -8,8 +8,7 @@ import pytest
 
 import bfjax
 from bfjax import attacks
-from bfjax.attack import run_stream
-from bfjax.attack.stream import _step
+from bfjax.attack import run_stream, vmapped
 
 SHAPE, COUNT = (12, 12, 1), 11
 
@@ -98,10 +97,10 @@ def test_no_more_steps_are_taken_than_the_images_need(predict, examples):
 def test_nothing_is_compiled_for_the_last_images(predict, examples):
     attack = field(early_stop=True)
     streamed(attack, predict, examples, batch_size=3)
-    compiled = _step._cache_size()
+    compiled = vmapped.step._cache_size()
     other = jax.tree_util.Partial(predict.func, 2 * predict.args[0])
     streamed(attack, other, examples, batch_size=3)
-    assert _step._cache_size() == compiled
+    assert vmapped.step._cache_size() == compiled
 
 
 def test_random_starts_depend_on_the_number_alone(predict, examples):
