@@ -11,7 +11,7 @@ from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import contenders, whole
 from experiments.benchmark.alternate import Timing, UnavailableError, alternate
 from experiments.benchmark.rows import NETWORKS, OURS, Row, rows
-from tests.models.parity import CLASSES, draw_images, torch_network, write_torch
+from tests.models.parity import CLASSES, draw_images, import_torch, torch_network, write_torch
 
 PEAK = Timing([2.0, 1.0, 3.0], {"flops": 20e9})
 
@@ -83,7 +83,7 @@ def test_all_rows_name_contenders_that_exist_and_all_networks():
 
 def test_the_gradient_is_that_of_the_peer(tmp_path):
     """Of equal weights: what PyTorch is timed at is what we are timed at."""
-    torch = pytest.importorskip("torch")  # an oracle that .ci/run installs
+    torch = import_torch()
     network, images = torch_network("mobilenet_v2"), draw_images(2, 32, 32, 3)
     model = models.build("mobilenet_v2", num_classes=CLASSES, channels=3)
     model = models.load_pretrained(model, write_torch(network, tmp_path / "weights.npz"))

@@ -1,6 +1,8 @@
 """Networks of other libraries with random weights and running averages, as oracles of ours."""
 
 import functools
+import importlib
+import os
 
 import jax
 import jax.numpy as jnp
@@ -46,11 +48,20 @@ def randomize_keras(network, seed=0):
     return network
 
 
+def import_torch():
+    """PyTorch, an oracle that [test] does not bring: it is gigabytes, and bfjax never needs it.
+
+    So a newcomer's tests may go without it. CI installs it and says BFJAX_REQUIRE_TORCH.
+    """
+    if os.environ.get("BFJAX_REQUIRE_TORCH"):
+        return importlib.import_module("torch")
+    return pytest.importorskip("torch", reason="an oracle that .ci/run installs and then demands")
+
+
 @functools.cache
 def torch_network(name):
     """One of the networks in PyTorch, with random weights and running averages."""
-    # torch is an oracle of the tests, which .ci/run installs; bfjax itself never needs it
-    torch = pytest.importorskip("torch")
+    torch = import_torch()
     from experiments.benchmark.torch_networks import NETWORKS
 
     network = NETWORKS[name](CLASSES)
