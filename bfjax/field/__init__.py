@@ -2,6 +2,7 @@
 
 from bfjax.field.additive import additive, compose, free_log_field
 from bfjax.field.fields import PolynomialTPSParams, pixelwise, polynomial_tps
+from bfjax.field.mirrors import folded_warp, folded_warp_matrix
 from bfjax.field.native import chunked_polynomial_tps
 from bfjax.field.perturbation import bias_field, clip, limit_log_field
 from bfjax.field.polynomial import exponents, polynomial
@@ -16,6 +17,8 @@ __all__ = [
     "compose",
     "control_grid",
     "exponents",
+    "folded_warp",
+    "folded_warp_matrix",
     "free_log_field",
     "lattice",
     "limit_log_field",

@@ -14,8 +14,9 @@ from jax.tree_util import Partial
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from bfjax.field.mirrors import folded_warp, folded_warp_matrix
 from bfjax.field.polynomial import Exponents, Terms, exponents, polynomial
-from bfjax.field.tps import control_grid, lattice, warp, warp_matrix
+from bfjax.field.tps import control_grid, lattice
 from bfjax.types import Field, LogField
 
 
@@ -130,12 +131,10 @@ def polynomial_tps(
         dtype=dtype,
     )
     # A spline commutes with shifting and scaling both axes alike: one matrix serves every extent.
-    matrix = jnp.asarray(warp_matrix(spec.shape, grid_size), dtype)
-    low, high = spec.extent
-    points = jnp.asarray(lattice(*spec.shape, low=low, high=high), dtype)
+    matrix = jnp.asarray(folded_warp_matrix(spec.shape, grid_size), dtype)
     return Field(
         init=Partial(identity, spec),
-        log_field=Partial(_log_polynomial, spec, matrix, points),
+        log_field=Partial(_log_polynomial, spec, matrix),
     )
 
 
@@ -145,13 +144,14 @@ def identity(spec: Polynomial) -> PolynomialTPSParams:
 
 
 def _log_polynomial(
-    spec: Polynomial,
-    matrix: Float[Array, "pixels k"],
-    points: Float[Array, "pixels 2"],
-    params: PolynomialTPSParams,
+    spec: Polynomial, matrix: Float[Array, "4 q k"], params: PolynomialTPSParams
 ) -> LogField:
+    low, high = spec.extent
+    centres = lattice(*spec.shape, low=low, high=high).reshape(*spec.shape, 2)
     displacement = params.control_points - spec.identity.control_points
-    x, y = warp(matrix, points, displacement).T.reshape(2, *spec.shape)
+    moved = folded_warp(matrix, spec.shape, displacement.reshape(*[spec.grid_size] * 2, 2))
+    x = jnp.asarray(centres[:1, :, 0], spec.dtype) + moved[0]
+    y = jnp.asarray(centres[:, :1, 1], spec.dtype) + moved[1]
     return polynomial(params.coefficients, x, y, exponents=spec.exponents)
 
 

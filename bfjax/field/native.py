@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from bfjax.field.fields import Polynomial, PolynomialTPSParams, identity, specified
+from bfjax.field.mirrors import halves
 from bfjax.field.polynomial import Exponents, Terms, polynomial
 from bfjax.field.tps import control_grid, lattice, spline_weights
 from bfjax.types import Field, LogField
@@ -96,7 +97,7 @@ def chunked_polynomial_tps(
 def _log_field(chunks: _Chunks, params: PolynomialTPSParams) -> LogField:
     spec = chunks.polynomial
     height, width = spec.shape
-    rows, columns = -(-height // 2), -(-width // 2)  # of the upper left quarter, middle included
+    rows, columns = halves(spec.shape)
     dtype = params.coefficients.dtype
     displacement = params.control_points - spec.identity.control_points.astype(dtype)
     solution = jnp.asarray(spline_weights(spec.grid_size), dtype)

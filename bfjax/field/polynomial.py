@@ -16,6 +16,7 @@ Exponents = tuple[tuple[int, int], ...]
 # Cotangents of zero (a black pixel, a clipped one) meet these derivatives, and 0 · inf is NaN; cut
 # here, a sum over 10⁵ pixels still fits float32.
 _LARGEST_DERIVATIVE = 1e30
+_CHUNK = 2048
 
 
 def exponents(degree: int, min_degree: int = 0, *, terms: Terms = "literal") -> Exponents:
@@ -135,13 +136,32 @@ def _polynomial_jvp(pairs, primals, tangents):
         jnp.clip(scale * _horner(part, x, y), -_LARGEST_DERIVATIVE, _LARGEST_DERIVATIVE)
         for part in (by_x, by_y)
     )
-    # Linear in a: as Σ_t x^t (Y dA)_t it transposes to one product Xᵀ (g · Y), not n reductions.
     t, l = np.array(pairs).T
     d_table = jnp.zeros((t.max() + 1, l.max() + 1), coefficients.dtype)
     d_table = d_table.at[t, l].set(d_coefficients, unique_indices=True)
-    powers_x, powers_y = _powers(x, t.max()), _powers(y, l.max())
-    along_a = jnp.sum(powers_x * jnp.tensordot(d_table, powers_y, 1, precision="highest"), axis=0)
+    along_a = _linear(d_table, x.ravel(), y.ravel()).reshape(x.shape)
     return _polynomial(pairs, coefficients, x, y), along_a + slope_x * dx + slope_y * dy
+
+
+@jax.checkpoint  # neither direction stores the powers
+def _linear(table, x, y):
+    """The polynomial as a product with its table, which transposes to one: Xᵀ (g · Y)."""
+    return jax.lax.platform_dependent(table, x, y, cpu=_linear_in_chunks, default=_product)
+
+
+def _linear_in_chunks(table, x, y):
+    """The powers of a chunk stay in a core's cache, those of an image would not."""
+    missing = -x.size % _CHUNK
+    chunks = (jnp.pad(v, (0, missing)).reshape(-1, _CHUNK) for v in (x, y))
+    product = jax.checkpoint(lambda xy: _product(table, *xy))
+    return jax.lax.map(product, tuple(chunks)).reshape(-1)[: x.size]
+
+
+def _product(table, x, y):
+    """Σ_t x^t (Y A)_t."""
+    rows, columns = table.shape
+    inner = jnp.matmul(table, _powers(y, columns - 1), precision="highest")
+    return jnp.sum(_powers(x, rows - 1) * inner, axis=0)
 
 
 def _powers(x, highest):

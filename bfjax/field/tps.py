@@ -94,11 +94,28 @@ def warp_matrix(shape: tuple[int, int], grid_size: int) -> np.ndarray:
 
     Reference: Duchon 1977; Bookstein, *Principal Warps*, TPAMI 1989.
     """
-    controls, pixels = control_grid(grid_size), lattice(*shape)
-    basis = np.column_stack([_kernel(pixels, controls), np.ones(len(pixels)), pixels])
-    matrix = basis @ spline_weights(grid_size)
+    matrix = spline_matrix(lattice(*shape), grid_size)
     matrix.flags.writeable = False  # it is shared by everyone who asks for this shape
     return matrix
+
+
+def spline_matrix(points: np.ndarray, grid_size: int) -> np.ndarray:
+    """The rows of `warp_matrix` for any points.
+
+    Args:
+      points: (n, 2), (x, y) pairs.
+      grid_size: control points along each axis, at least 2.
+
+    Returns:
+      (n, grid_size²) float64.
+
+    Raises:
+      ValueError: for `grid_size` below 2.
+    """
+    basis = np.column_stack(
+        [_kernel(points, control_grid(grid_size)), np.ones(len(points)), points]
+    )
+    return basis @ spline_weights(grid_size)
 
 
 @lru_cache(maxsize=8)

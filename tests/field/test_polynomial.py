@@ -84,6 +84,21 @@ def test_jit_is_eager_and_vmap_is_a_loop():
     np.testing.assert_allclose(jax.jit(jax.vmap(evaluate))(a), loop, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(1,), (50, 41), (2048,), (4097,)])
+def test_gradients_of_many_pixels_are_sums_of_monomials(shape, x64):
+    """Around the size of the chunks in which they are summed; NumPy's monomials are the oracle."""
+    pairs, a, x, y = _case(10, 1, "literal", shape=(5000,))
+    x, y = (v[: np.prod(shape)].reshape(shape) for v in (x, y))
+    g = np.random.default_rng(2).normal(size=shape)
+    pixels = jnp.asarray(x), jnp.asarray(y)
+    _, pullback = jax.vjp(lambda a: polynomial(a, *pixels, exponents=pairs), a)
+    expected = [np.sum(g * x**t * y**l) for t, l in pairs]
+    np.testing.assert_allclose(pullback(jnp.asarray(g))[0], expected, rtol=1e-9, atol=1e-9)
+    ones = np.ones_like(a)
+    _, forward = jax.jvp(lambda a: polynomial(a, *pixels, exponents=pairs), (a,), (ones,))
+    np.testing.assert_allclose(forward, sum(x**t * y**l for t, l in pairs), rtol=1e-9)
+
+
 @pytest.mark.parametrize("size", [1e3, 1e30])
 def test_huge_coefficients_never_make_nan(size):
     pairs, a, x, y = _case(10, 0, "literal")
