@@ -23,6 +23,7 @@ from bfjax.models.convolution import (
     depthwise_conv2d,
     per_channel,
 )
+from bfjax.models.winograd import Transformed, pays, transform_kernel, winograd_conv2d
 
 MIN_SIZE = 32
 """The smallest image side that the classifiers take."""
@@ -138,6 +139,7 @@ class ConvNorm(nnx.Module):
 
     Attributes:
       kernel: (kh, kw, c_in, c_out), or (kh, kw, c) where it is depthwise.
+      backward: set once folded for `bfjax.models.winograd`, whose `Transformed` kernel both are.
       norm: a `BatchNorm`, or a `Bias` once folded.
     """
 
@@ -154,20 +156,32 @@ class ConvNorm(nnx.Module):
         self.norm: BatchNorm | Bias = BatchNorm(shape[-1], epsilon=epsilon, momentum=momentum)
         self.stride = stride
         self.padding = padding
+        self.backward: nnx.Param | None = nnx.data(None)
 
     def __call__(self, x: Activation, *, training: bool = False) -> Convolved:
         """Convolves and normalises, in the type of `x`."""
-        kernel = self.kernel[...].astype(x.dtype)
-        convolve = conv2d if kernel.ndim == 4 else depthwise_conv2d
-        y = convolve(x, kernel, stride=self.stride, padding=self.padding)
+        kernel = self.kernel[...]
+        if self.backward is not None:
+            y = winograd_conv2d(x, Transformed(kernel, self.backward[...]))
+        else:
+            convolve = conv2d if kernel.ndim == 4 else depthwise_conv2d
+            y = convolve(x, kernel.astype(x.dtype), stride=self.stride, padding=self.padding)
         return self.norm(y, training=training)
 
-    def fold(self) -> None:
-        """Folds the batch normalisation into the kernel, exactly: w' = gain · w, β' = shift."""
+    def fold(self, *, transform: bool = False) -> None:
+        """Folds the batch normalisation into the kernel, exactly: w' = gain · w, β' = shift.
+
+        Args:
+          transform: keep the kernel as `bfjax.models.winograd` has it, where that pays.
+        """
         if isinstance(self.norm, BatchNorm):
             gain, shift = self.norm.affine()
-            self.kernel[...] = self.kernel[...] * per_channel(gain, self.kernel[...])
+            kernel = self.kernel[...] * per_channel(gain, self.kernel[...])
             self.norm = Bias(shift)
+            if transform and pays(kernel.shape, stride=self.stride, padding=self.padding):
+                kernel, backward = transform_kernel(kernel)
+                self.backward = nnx.Param(backward)
+            self.kernel = nnx.Param(kernel)
 
 
 class Conv(nnx.Module):

@@ -65,6 +65,21 @@ def test_folding_changes_nothing_but_the_form(shape):
         layer(x, training=True)
 
 
+@pytest.mark.parametrize(("shape", "stride"), [((3, 3, 64, 64), 1), ((3, 3, 64, 64), 2)])
+def test_folding_may_change_the_form_of_wide_kernels_only(shape, stride):
+    layer = ConvNorm(shape, stride=stride, padding=1, epsilon=1e-3, momentum=0.9)
+    layer.kernel[...] = draw(*shape)
+    layer.norm.scale[...], layer.norm.var[...] = draw(64, seed=1), jnp.exp(draw(64, seed=4))
+    x = draw(9, 8, 64, seed=5)
+    before, plain_gradient = jax.value_and_grad(lambda x: jnp.sum(jnp.sin(layer(x))))(x)
+    layer.fold(transform=True)
+    assert layer.kernel[...].shape == ((36, 64, 64) if stride == 1 else shape)
+    after, gradient = jax.value_and_grad(lambda x: jnp.sum(jnp.sin(layer(x))))(x)
+    np.testing.assert_allclose(after, before, rtol=1e-2)
+    np.testing.assert_allclose(gradient, plain_gradient, atol=1e-2 * abs(plain_gradient).max())
+    assert layer(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+
+
 @pytest.mark.parametrize(
     ("shape", "channels", "message"),
     [
