@@ -16,7 +16,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from bfjax.models.classifier import Classifier
-from bfjax.models.layers import Conv, Dense
+from bfjax.models.dense_block import FrozenLayer, dense_block
+from bfjax.models.layers import Affine, Bias, Conv, Dense
 from bfjax.models.pooling import average_pool, max_pool
 from bfjax.models.settings import Settings
 
@@ -55,6 +56,14 @@ class DenseLayer(nnx.Module):
         """(..., h, w, c) to (..., h, w, c + growth)."""
         y = self.reduce(self.preactivation(x, training=training), training=training)
         return jnp.concatenate([x, self.grow(jax.nn.relu(y))], -1)
+
+    def frozen(self) -> FrozenLayer:
+        """The same layer for `dense_block`, once its normalisations are folded."""
+        before, after = self.preactivation.norm, self.reduce.norm
+        if not (isinstance(before, Affine) and isinstance(after, Bias)):
+            raise ValueError("this layer still has batch normalisations: freeze the model first")
+        of_both = before.gain[...], before.shift[...], self.reduce.kernel[...], after.bias[...]
+        return FrozenLayer(*of_both, self.grow.kernel[...])
 
 
 class Transition(nnx.Module):
@@ -109,6 +118,9 @@ class DenseNet121(Classifier):
         for i, block in enumerate(self.blocks):
             if i > 0:
                 x = self.transitions[i - 1](x, training=training)
+            if isinstance(self.preactivation.norm, Affine):
+                x = dense_block(x, [layer.frozen() for layer in block])
+                continue
             for layer in block:
                 x = layer(x, training=training)
         return self.preactivation(x, training=training)
