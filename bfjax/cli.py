@@ -14,6 +14,8 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+from bfjax import memory
+
 
 class Command(NamedTuple):
     """A command: its dataclass of options, the function that takes them, a line of help."""
@@ -65,6 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
         one.add_argument("--config", type=Path)
         one.add_argument("--print-config", action="store_true")
     known, rest = parser.parse_known_args(arguments)
+    if arguments is None:  # a process of our own, not somebody's program
+        memory.keep_freed()
     try:
         _join(known.process)
         return _run(known, rest)

@@ -24,6 +24,7 @@ LAYERS = {
     "explain": {"types", "field", "attack"},
     "metrics": {"types"},
     "home": set(),
+    "memory": set(),
     "progress": set(),
     "config": set(),
     "records": {"types"},

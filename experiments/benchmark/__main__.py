@@ -24,7 +24,7 @@ import tyro
 from bfjax import records
 from bfjax.summary import environment
 from experiments.benchmark.alternate import Timing, UnavailableError, alternate
-from experiments.benchmark.rows import OURS, Row, rows
+from experiments.benchmark.rows import KEPT, OURS, Row, rows
 from experiments.benchmark.whole import WHOLE
 
 RESULTS = Path(__file__).parent.parent / "results" / "benchmark"
@@ -129,15 +129,18 @@ def summary(row: Row, found: dict[str, Timing]) -> dict[str, Any]:
       What JSON can hold.
     """
     peak = found["peak"].facts["flops"] / found["peak"].median
-    others = {k: t.median for k, t in found.items() if k not in (OURS, "peak")}
-    best = min(others, key=lambda k: others[k])
     ours = found[OURS]
+    peers = {k: t.median for k, t in found.items() if k not in (OURS, "peak")}
+    kept = {k: seconds for k, seconds in peers.items() if k.endswith(KEPT)}
+    others = {k: seconds for k, seconds in peers.items() if k not in kept}
+    best = min(others, key=lambda k: others[k])
     ratio = ours.median / others[best] if row.cost else others[best] / ours.median
     flops = ours.facts.get("flops")
     return {
         "timings": {k: {"median": t.median, **t._asdict()} for k, t in found.items()},
         "best_other": best,
         "ratio": ratio,
+        "ratio_kept": min(kept.values()) / ours.median if kept else None,
         "met": ratio <= row.goal if row.cost else ratio >= row.goal,
         "peak_gflops": peak / 1e9,
         "share_of_peak": flops / ours.median / peak if flops else None,
@@ -159,8 +162,11 @@ def markdown(results: dict[str, Any]) -> str:
         f"224 x 224, three channels, two classes, random weights; medians of "
         f"{run['settings']['repetitions']} turns; {run['date']}.",
         "",
-        "| what | ours (s) | best other (s) | ratio | goal | share of the peak |",
-        "|---|---|---|---|---|---|",
+        "Our process keeps freed memory (`bfjax.memory`), as `bfjax` commands do. Peers run as",
+        "they come; the second ratio is to the best of them when they keep it too.",
+        "",
+        "| what | ours (s) | best other (s) | ratio | all keep memory | goal | share of the peak |",
+        "|---|---|---|---|---|---|---|",
         *(line(name, row) for name, row in results["rows"].items() if "ratio" in row),
         "",
         *(f"{name}: {found}\n" for name, found in results["whole"].items()),
@@ -179,13 +185,14 @@ def line(name: str, row: dict[str, Any]) -> str:
       Markdown.
     """
     if "ratio" not in row:
-        return f"| {name} | - | no other could start: {row['missing']} | - | - | - |"
+        return f"| {name} | - | no other could start: {row['missing']} | - | - | - | - |"
     timings, best = row["timings"], row["best_other"]
     goal = f"{'≤' if row['cost'] else '≥'} {row['goal']:g}{'' if row['met'] else ', missed'}"
-    share = row["share_of_peak"]
+    share, same = row["share_of_peak"], row.get("ratio_kept")
     return (
         f"| {name} | {timings[OURS]['median']:.3f} | {timings[best]['median']:.3f} ({best}) | "
-        f"{row['ratio']:.2f} | {goal} | {'-' if share is None else f'{share:.0%}'} |"
+        f"{row['ratio']:.2f} | {'-' if same is None else f'{same:.2f}'} | {goal} | "
+        f"{'-' if share is None else f'{share:.0%}'} |"
     )
 
 
