@@ -9,6 +9,14 @@ from __future__ import annotations
 
 import ctypes
 
+ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+"""What the environment of a new process says instead of `keep_freed`."""
+
 # from malloc.h
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
@@ -16,10 +24,9 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 def keep_freed() -> bool:
     """Has this process keep the memory that it frees, for its next step.
 
-    `bfjax` commands do so. In a program of your own, call it before JAX computes anything: threads
-    that are there already keep their ways. The process then stays as large as it once was. The
-    environment says the same with ``MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0
-    MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=67108864``.
+    `bfjax` commands do so. In a program of your own, call it before NumPy and JAX are imported:
+    the memory of threads that are there already would be used too, and given back. The process
+    then stays as large as it once was. `ENVIRONMENT` says the same to a new process.
 
     Returns:
       Whether the C library is one that can be told: glibc, Linux's usual one.

@@ -90,6 +90,12 @@ def _search(attack, predict, images, labels, keys):
     return jax.vmap(lambda x, y, k: attack.run(predict, x, y, key=k))(images, labels, keys)
 
 
+@jax.jit
+def _answer(predict, image):
+    """Jitted for its memory alone: to trace a large network takes a third of a second."""
+    return predict(image)
+
+
 def check_batch(
     predict: Predict,
     images: Shaped[Array | np.ndarray, "batch h w c"],
@@ -137,7 +143,8 @@ def check_batch(
             f"{name} leaves [0, 1]: its values run from {low[i]:g} to {high[i]:g}; "
             "divide by the largest one its format can hold"
         )
-    logits = jax.eval_shape(predict, jax.ShapeDtypeStruct(images.shape[1:], images.dtype))
+    image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
+    logits = _answer.eval_shape(as_pytree(predict), image)
     if getattr(logits, "ndim", 0) != 1:
         raise ValueError(f"predict must return logits of shape (classes,), got {logits}")
     if labels.ndim > 1 and labels.shape[1:] != logits.shape:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from bfjax import memory
+
 Spec = dict[str, Any]
-"""A contender's name and its options, as `contenders.main` takes them."""
+"""A contender's name and its options, as `contenders.main` takes them, and whether its process
+keeps the memory that it frees, ``kept``."""
 
 
 class Timing(NamedTuple):
@@ -65,9 +69,13 @@ def alternate(specs: Mapping[str, Spec], *, repetitions: int) -> dict[str, Timin
 
 @contextlib.contextmanager
 def _started(spec: Spec) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "experiments.benchmark.contenders", json.dumps(spec)]
+    told = {name: value for name, value in spec.items() if name != "kept"}
+    command = [sys.executable, "-m", "experiments.benchmark.contenders", json.dumps(told)]
+    environment = os.environ | (memory.ENVIRONMENT if spec.get("kept") else {})
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment
+    ) as process:
         try:
             yield process
         finally:

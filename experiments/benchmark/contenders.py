@@ -4,7 +4,7 @@
 
 compiles, does the work once, prints a line of JSON, and then, for every line on stdin, does the
 work again and prints how many seconds that took. A process that waits for a line takes no time from
-the others. With ``"kept": true`` the process keeps what memory it frees, as `bfjax` commands do.
+the others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import bfjax
-from bfjax import attacks, memory, models
+from bfjax import attacks, models
 from bfjax.attack import run_stream
 
 Work = tuple[Callable[[], Any], dict[str, Any]]
@@ -225,8 +225,6 @@ CONTENDERS: dict[str, Callable[..., Work]] = {
 def main(spec: str) -> None:
     """Serves one contender."""
     told = json.loads(spec)
-    if told.pop("kept", False):
-        memory.keep_freed()
     work, facts = CONTENDERS[told.pop("name")](**told)
     jax.block_until_ready(work())
     print(json.dumps(facts | {"device": jax.devices()[0].device_kind}), flush=True)
