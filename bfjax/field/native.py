@@ -70,6 +70,7 @@ def chunked_polynomial_tps(
       ValueError: for a shape, degree, grid size, reading, extent or chunk size that makes no field.
 
     Example:
+      >>> from bfjax.field import polynomial_tps
       >>> small = polynomial_tps((8, 8), degree=3, grid_size=3)
       >>> params = small.init()._replace(coefficients=jnp.ones(3))
       >>> large = chunked_polynomial_tps((300, 200), degree=3, grid_size=3).log_field(params)
