@@ -165,13 +165,22 @@ def markdown(results: dict[str, Any]) -> str:
         "Our process keeps freed memory (`bfjax.memory`), as `bfjax` commands do. Peers run as",
         "they come; the second ratio is to the best of them when they keep it too.",
         "",
-        "| what | ours (s) | best other (s) | ratio | all keep memory | goal | share of the peak |",
+        "| what | ours (s) | others (s) | ratio | all keep memory | goal | share of the peak |",
         "|---|---|---|---|---|---|---|",
         *(line(name, row) for name, row in results["rows"].items() if "ratio" in row),
         "",
-        *(f"{name}: {found}\n" for name, found in results["whole"].items()),
+        *(f"{name}: {json.dumps(rounded(found))}\n" for name, found in results["whole"].items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def rounded(found: Any) -> Any:
+    """The same with three digits after the point, for people."""
+    if isinstance(found, dict):
+        return {name: rounded(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [rounded(value) for value in found]
+    return round(found, 3) if isinstance(found, float) else found
 
 
 def line(name: str, row: dict[str, Any]) -> str:
@@ -186,11 +195,13 @@ def line(name: str, row: dict[str, Any]) -> str:
     """
     if "ratio" not in row:
         return f"| {name} | - | no other could start: {row['missing']} | - | - | - | - |"
-    timings, best = row["timings"], row["best_other"]
+    timings = row["timings"]
+    seconds = {k: t["median"] for k, t in timings.items() if k not in (OURS, "peak")}
+    peers = ", ".join(f"{k} {seconds[k]:.3f}" for k in sorted(seconds, key=lambda k: seconds[k]))
     goal = f"{'≤' if row['cost'] else '≥'} {row['goal']:g}{'' if row['met'] else ', missed'}"
     share, same = row["share_of_peak"], row.get("ratio_kept")
     return (
-        f"| {name} | {timings[OURS]['median']:.3f} | {timings[best]['median']:.3f} ({best}) | "
+        f"| {name} | {timings[OURS]['median']:.3f} | {peers} | "
         f"{row['ratio']:.2f} | {'-' if same is None else f'{same:.2f}'} | {goal} | "
         f"{'-' if share is None else f'{share:.0%}'} |"
     )

@@ -102,10 +102,17 @@ def bim(network: str, batch: int) -> Work:
     return lambda: bfjax.run_batch(made, predict, images, labels), {}
 
 
+def _about(predict: Any, centre: jax.Array, image: jax.Array) -> jax.Array:
+    return predict(image) - centre
+
+
 def stream(network: str, batch: int, early_stop: bool, images: int = 32) -> Work:
     """A stream of images under the bias field, most of which some steps fool."""
-    predict, (values, _) = _ours(network), _batch(images)
-    labels = np.asarray(jax.vmap(predict)(values).argmax(-1), np.int32)
+    untrained, (values, _) = _ours(network), _batch(images)
+    logits = jax.vmap(untrained)(values)
+    # about their mean, so that its answers differ from image to image and some steps change them
+    predict = jax.tree_util.Partial(_about, untrained, logits.mean(0))
+    labels = np.asarray((logits - logits.mean(0)).argmax(-1), np.int32)
     made = attacks.bias_field((SIZE, SIZE), num_steps=STEPS, early_stop=early_stop)
     taken: list[int] = []
 
