@@ -44,7 +44,6 @@ class Polynomial:
     extent: tuple[float, float]
     dtype: str
 
-    @property
     def identity(self) -> PolynomialTPSParams:
         """The parameters of the field that changes nothing: a = 0, θ = θ0."""
         low, high = self.extent
@@ -133,14 +132,9 @@ def polynomial_tps(
     # A spline commutes with shifting and scaling both axes alike: one matrix serves every extent.
     matrix = jnp.asarray(folded_warp_matrix(spec.shape, grid_size), dtype)
     return Field(
-        init=Partial(identity, spec),
+        init=Partial(Polynomial.identity, spec),
         log_field=Partial(_log_polynomial, spec, matrix),
     )
-
-
-def identity(spec: Polynomial) -> PolynomialTPSParams:
-    """The parameters of the field that changes nothing."""
-    return spec.identity
 
 
 def _log_polynomial(
@@ -148,7 +142,7 @@ def _log_polynomial(
 ) -> LogField:
     low, high = spec.extent
     centres = lattice(*spec.shape, low=low, high=high).reshape(*spec.shape, 2)
-    displacement = params.control_points - spec.identity.control_points
+    displacement = params.control_points - spec.identity().control_points
     moved = folded_warp(matrix, spec.shape, displacement.reshape(*[spec.grid_size] * 2, 2))
     x = jnp.asarray(centres[:1, :, 0], spec.dtype) + moved[0]
     y = jnp.asarray(centres[:, :1, 1], spec.dtype) + moved[1]

@@ -17,7 +17,7 @@ from jax.tree_util import Partial
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from bfjax.field.fields import Polynomial, PolynomialTPSParams, identity, specified
+from bfjax.field.fields import Polynomial, PolynomialTPSParams, specified
 from bfjax.field.mirrors import halves
 from bfjax.field.polynomial import Exponents, Terms, polynomial
 from bfjax.field.tps import control_grid, lattice, spline_weights
@@ -91,7 +91,8 @@ def chunked_polynomial_tps(
         dtype=dtype,
     )
     return Field(
-        init=Partial(identity, spec), log_field=Partial(_log_field, _Chunks(spec, chunk_size))
+        init=Partial(Polynomial.identity, spec),
+        log_field=Partial(_log_field, _Chunks(spec, chunk_size)),
     )
 
 
@@ -100,7 +101,7 @@ def _log_field(chunks: _Chunks, params: PolynomialTPSParams) -> LogField:
     height, width = spec.shape
     rows, columns = halves(spec.shape)
     dtype = params.coefficients.dtype
-    displacement = params.control_points - spec.identity.control_points.astype(dtype)
+    displacement = params.control_points - spec.identity().control_points.astype(dtype)
     solution = jnp.asarray(spline_weights(spec.grid_size), dtype)
     weights = jnp.matmul(solution, displacement, precision="highest")
     points = lattice(height, width).reshape(height, width, 2)[:rows, :columns].reshape(-1, 2)
