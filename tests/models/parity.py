@@ -55,6 +55,8 @@ def import_torch():
     """
     if os.environ.get("BFJAX_REQUIRE_TORCH"):
         return importlib.import_module("torch")
+    # Right, for it hides nothing: where CI runs these tests torch is demanded (the line above), and
+    # without torch there is no second implementation with which ours could agree or disagree.
     return pytest.importorskip("torch", reason="an oracle that .ci/run installs and then demands")
 
 
