@@ -98,6 +98,12 @@ class Run:
         """How many of all images the attacked model gets right when clean (as `fooled`)."""
         return _rate(self.summary["targets"][self.source]["correct"], self.summary["images"])
 
+    @property
+    def saved_as(self) -> dict[str, SuccessRate]:
+        """The success left after saving, by the format, where that was measured."""
+        counts = self.summary["targets"][self.source].get("saved_as", {})
+        return {kind: _rate(c["fooled"], c["correct"]) for kind, c in counts.items()}
+
     def read(self) -> pa.Table:
         """The records and the attack parameters, one row an image."""
         folder = self.folder / "shards"

@@ -157,7 +157,26 @@ def _headline(run: Run) -> dict[str, Any]:
         "accuracy": cell(run.accuracy),
         "change": run.summary.get("mean_max_change"),
         "mean": run.summary.get("mean_change"),
+        "saved": [(_FORMATS[kind], cell(rate)) for kind, rate in run.saved_as.items()],
+        "quality": _quality(run.summary),
     }
+
+
+_FORMATS = {"png": "saved as 8-bit PNG", "jpeg": "saved as JPEG of quality 75"}
+
+
+def _quality(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """BRISQUE and SSIM in words, where they were measured."""
+    found = []
+    if "mean_brisque" in summary:
+        change = summary["brisque_change"]
+        text = f"{summary['mean_brisque']:.1f}, {change['mean']:+.1f} against clean"
+        if change["low"] is not None:
+            text += f" ({change['low']:+.1f} to {change['high']:+.1f})"
+        found.append(("BRISQUE", text))
+    if "mean_ssim" in summary:
+        found.append(("SSIM", f"{summary['mean_ssim']:.3f}"))
+    return found
 
 
 class _Table(NamedTuple):

@@ -31,12 +31,12 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def single(models, tmp_path_factory):
-    """A folder of `bfjax attack`."""
+    """A folder of `bfjax attack`, with everything measured."""
     out = tmp_path_factory.mktemp("single") / "run"
     field = {"degree": 3, "min_degree": 0, "grid_size": 3, "num_steps": 3, "max_change": 0.25}
     options = {"model": models[0], "targets": models[1], "out": out, "gallery": 0} | field | RUN
     arguments = [f"--{n.replace('_', '-')}={v}" for n, v in options.items() if n != "measure"]
-    evaluate.attack_dataset(tyro.cli(AttackConfig, args=[*arguments, "--no-measure"]))
+    evaluate.attack_dataset(tyro.cli(AttackConfig, args=[*arguments, "--measure"]))
     return out
 
 

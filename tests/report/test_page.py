@@ -1,10 +1,12 @@
 import base64
+import csv
 import hashlib
 import html.parser
 import itertools
 import json
 import re
 
+import numpy as np
 import pytest
 import scipy.stats
 
@@ -163,6 +165,27 @@ def test_the_page_of_one_run_has_its_directions_as_rows(single):
     assert "made on one" in [c.strip() for c in found.texts["caption"]]
     rows = [text.strip() for text in found.texts["th"]]
     assert {"all images", "missed pneumonia", "false alarm", "one", "two"} <= set(rows)
+
+
+def test_success_after_saving_and_image_quality_are_shown_where_they_were_measured(single, several):
+    run = loading.load(single).runs[0]
+    text = " ".join(re.sub("<[^>]*>", " ", rendered(loading.load(single))).split())
+    kept = {kind: f"{rate.fooled}/{rate.correct}" for kind, rate in run.saved_as.items()}
+    for label, kind in (("8-bit PNG", "png"), ("JPEG of quality 75", "jpeg")):
+        counts = run.summary["targets"]["one"]["saved_as"][kind]
+        assert kept[kind] == f"{counts['fooled']}/{counts['correct']}"
+        assert re.search(rf"{label} all images [\d.]+ % {kept[kind]}\b", text)
+    with (single / "records.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    brisque = [float(row["brisque"]) for row in rows]
+    change = [float(row["brisque"]) - float(row["brisque_clean"]) for row in rows]
+    assert f"BRISQUE {np.mean(brisque):.1f}, {np.mean(change):+.1f} against clean" in text
+    low, high = scipy.stats.t.interval(
+        0.95, len(change) - 1, np.mean(change), scipy.stats.sem(change)
+    )
+    assert f"({low:+.1f} to {high:+.1f})" in text
+    assert f"SSIM {np.mean([float(row['ssim']) for row in rows]):.3f}" in text
+    assert "BRISQUE" not in Parsed(rendered(loading.load(several))).text
 
 
 def test_it_says_which_cases_are_shown():
