@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import bfjax
+import bfjax.explain
 from bfjax import attacks, models
 from bfjax.attack import run_stream
 
@@ -100,6 +101,14 @@ def bim(network: str, batch: int) -> Work:
     predict, (images, labels) = _ours(network), _batch(batch)
     made = attacks.bim(num_steps=STEPS)
     return lambda: bfjax.run_batch(made, predict, images, labels), {}
+
+
+def sensitivity_maps(network: str, batch: int, steps: int) -> Work:
+    """Maps of Eq. 8, between random images and darker ones."""
+    predict, (images, labels) = _ours(network), _batch(batch)
+    darker = 0.9 * images
+    explained = bfjax.explain.sensitivity_map_batch
+    return lambda: explained(predict, images, darker, labels, num_steps=steps), {}
 
 
 def _about(predict: Any, centre: jax.Array, image: jax.Array) -> jax.Array:
@@ -223,8 +232,8 @@ def opencv_brisque(batch: int) -> Work:
 CONTENDERS: dict[str, Callable[..., Work]] = {
     f.__name__: f
     for f in (
-        *(peak, gradient, attack, scan, bim, stream, foolbox_jax, torch_gradient),
-        *(foolbox_torch, torchattacks_bim, brisque, opencv_brisque),
+        *(peak, gradient, attack, scan, bim, stream, sensitivity_maps, foolbox_jax),
+        *(torch_gradient, foolbox_torch, torchattacks_bim, brisque, opencv_brisque),
     )
 }
 

@@ -88,6 +88,19 @@ def rows(*, batch: int, dtypes: tuple[str, ...] = ("float32",)) -> list[Row]:
                 goal=1,
             )
         )
+    for network, steps in (("mobilenet_v1", 150), ("resnet50", 15)):
+        kept = {"network": network, "batch": 16, "kept": True}
+        found.append(
+            Row(
+                f"sensitivity map, 16 images, {steps} steps / {steps} input gradients, {network}",
+                {
+                    OURS: {"name": "sensitivity_maps", "steps": steps, **kept},
+                    f"{steps} gradients": {"name": "gradient", "times": steps, **kept},
+                },
+                goal=1.1,
+                cost=True,
+            )
+        )
     kept = {"network": "resnet50", "batch": batch, "kept": True}
     scan: dict[str, Spec] = {
         OURS: {"name": "scan", **kept},
