@@ -135,14 +135,14 @@ def stream(network: str, batch: int, early_stop: bool, images: int = 32) -> Work
 
 
 def foolbox_jax(network: str, batch: int) -> Work:
-    """Foolbox's BIM on its JAX backend, of our network."""
+    """Foolbox's BIM on its JAX backend, of our network; called as its users do, it judges too."""
     import foolbox
 
     predict, (images, labels) = _ours(network), _batch(batch)
     model = foolbox.JAXModel(jax.jit(jax.vmap(predict)), bounds=(0, 1))
     made = foolbox.attacks.LinfBasicIterativeAttack(rel_stepsize=0.2, steps=STEPS)
     criterion = foolbox.criteria.Misclassification(labels)
-    return lambda: made.run(model, images, criterion, epsilon=0.1), {}
+    return lambda: made(model, images, criterion, epsilons=0.1), {}
 
 
 def _torch(network: str, layout: str) -> tuple[Any, Any]:
@@ -187,7 +187,7 @@ def torch_gradient(network: str, batch: int, layout: str, dtype: str = "float32"
 
 
 def foolbox_torch(network: str, batch: int, layout: str = "channels_last") -> Work:
-    """Foolbox's BIM on its PyTorch backend."""
+    """Foolbox's BIM on its PyTorch backend, called as its users do."""
     import foolbox
     import torch
 
@@ -197,11 +197,11 @@ def foolbox_torch(network: str, batch: int, layout: str = "channels_last") -> Wo
     model = foolbox.PyTorchModel(module, bounds=(0, 1), device=device)
     made = foolbox.attacks.LinfBasicIterativeAttack(rel_stepsize=0.2, steps=STEPS)
     criterion = foolbox.criteria.Misclassification(torch.zeros(batch, dtype=torch.long).to(device))
-    return lambda: made.run(model, x, criterion, epsilon=0.1), {}
+    return lambda: [found.cpu() for found in made(model, x, criterion, epsilons=0.1)], {}
 
 
 def torchattacks_bim(network: str, batch: int, layout: str = "channels_last") -> Work:
-    """Torchattacks' BIM."""
+    """Torchattacks' BIM, which does not judge what it made."""
     import torch
     import torchattacks
 
@@ -210,7 +210,7 @@ def torchattacks_bim(network: str, batch: int, layout: str = "channels_last") ->
     x = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2).contiguous().to(device)
     labels = torch.zeros(batch, dtype=torch.long, device=device)
     made = torchattacks.BIM(module, eps=0.1, alpha=0.02, steps=STEPS)
-    return lambda: made(x, labels), {}
+    return lambda: made(x, labels).cpu(), {}
 
 
 def brisque(batch: int) -> Work:
