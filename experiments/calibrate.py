@@ -6,7 +6,7 @@ Searches the open details (monomials, bound, penalties, coordinates), one after 
 until none improves, on a half of the test images that the seed chooses, with the last of --models
 attacked. The best few are then made on all models; the half that took part in the search and the
 one that did not are judged apart. All that was tried goes to `experiments/results/calibrate`; the
-runs resume in `BFJAX_HOME/runs/calibrate`.
+runs lie in `BFJAX_HOME/runs`, shared with the other experiments, and resume there.
 
 The distance between a setting and the paper is the root mean square, in points, of the differences
 of the success rates in the rows of Table 2 with a 16 × 16 grid and of ours in Table 1.
@@ -24,7 +24,6 @@ from typing import Any
 import tyro
 
 from bfjax import data, records
-from bfjax.home import home
 from experiments import table1, table2, tables
 from experiments.tables import COLUMNS
 
@@ -62,14 +61,14 @@ def main(config: Config) -> None:
     """Searches, judges the finalists on both halves, and writes everything."""
     names = tables.names(config.models)
     whole = config.num_images or len(data.load(config.data, "test", image_size=32))
-    searched = str(config.models[-1])
+    searched, half = config.models[-1].resolve().name, whole // 2
+    few, all_ = tables.folder(config, num_images=half), tables.folder(config)
     tried: dict[Setting, Rates] = {}
 
     def try_one(setting: Setting) -> float:
         if setting not in tried:
-            run(config, setting, "search", sources=[searched], num_images=whole // 2)
-            (cells,) = ({Path(searched).resolve().name},)
-            tried[setting] = rates(setting, "search", names, sources=cells)
+            run(config, setting, sources=[str(config.models[-1])], num_images=half)
+            tried[setting] = rates(few, setting, names, sources=[searched])
             print(describe(setting), f"{distance(tried[setting]):.2f}", flush=True)
         return distance(tried[setting])
 
@@ -77,25 +76,24 @@ def main(config: Config) -> None:
     best = sorted(tried, key=try_one)[: config.finalists]
     finals = {}
     for setting in best:
-        run(config, setting, "final", sources=None, num_images=config.num_images)
-        half = files("search", setting, Path(searched).resolve().name)
-        everything = files("final", setting, Path(searched).resolve().name)
-        for part, chosen in (("searched", half), ("other", everything - half)):
-            finals[setting, part] = rates(setting, "final", names, sources=names, chosen=chosen)
+        run(config, setting)
+        chosen = files(few, setting, searched)
+        others = files(all_, setting, searched) - chosen
+        for part, images in (("searched", chosen), ("other", others)):
+            finals[setting, part] = rates(all_, setting, names, sources=names, chosen=images)
     write(tried, finals, names)
 
 
 def run(
     config: Config,
     setting: Setting,
-    part: str,
     *,
-    sources: list[str] | None,
-    num_images: int | None,
+    sources: list[str] | None = None,
+    num_images: int | None = None,
 ) -> None:
     """Makes the attacks of one setting, for every D0."""
     attacks = {name(setting, low): text(setting, low) for low in MIN_DEGREES}
-    tables.run("calibrate", config, attacks, sources=sources, part=part, num_images=num_images)
+    tables.run(config, attacks, sources=sources, num_images=num_images)
 
 
 def text(setting: Setting, min_degree: int) -> str:
@@ -117,8 +115,8 @@ def text(setting: Setting, min_degree: int) -> str:
 
 
 def name(setting: Setting, min_degree: int) -> str:
-    """The folder of its results."""
-    return f"{'-'.join(map(str, setting))}-D0={min_degree}"
+    """What its results are called."""
+    return f"calibrate-{'-'.join(map(str, setting))}-D0={min_degree}"
 
 
 def describe(setting: Setting) -> str:
@@ -149,20 +147,20 @@ def descend(distance_of: Callable[[Setting], float]) -> Setting:
             return best
 
 
-def files(part: str, setting: Setting, source: str) -> set[str]:
+def files(folder: Path, setting: Setting, source: str) -> set[str]:
     """The images of a run."""
-    return {row["file"] for row in _rows(part, setting, 0, source)}
+    return {row["file"] for row in _rows(folder, setting, 0, source)}
 
 
-def _rows(part: str, setting: Setting, min_degree: int, source: str) -> list[dict[str, str]]:
-    folder = home() / "runs" / "calibrate" / part / name(setting, min_degree) / source
-    with (folder / "records.csv").open(newline="", encoding="utf-8") as file:
+def _rows(folder: Path, setting: Setting, min_degree: int, source: str) -> list[dict[str, str]]:
+    path = folder / name(setting, min_degree) / source / "records.csv"
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def rates(
+    folder: Path,
     setting: Setting,
-    part: str,
     names: Mapping[str, str],
     *,
     sources: Iterable[str],
@@ -171,8 +169,8 @@ def rates(
     """Success rates of some images.
 
     Args:
+      folder: of the runs.
       setting: that was run.
-      part: where.
       names: of the models, and how the paper calls them.
       sources: those that were attacked.
       chosen: the files that count; none: all.
@@ -183,7 +181,7 @@ def rates(
     found = {}
     for low in MIN_DEGREES:
         for source in sources:
-            rows = _rows(part, setting, low, source)
+            rows = _rows(folder, setting, low, source)
             rows = [row for row in rows if chosen is None or row["file"] in chosen]
             for judge, column in names.items():
                 prefix = "" if judge == source else f"{judge}:"

@@ -6,8 +6,8 @@ of the lungs. Lungs are segmented (experiments/lungs.py) and outlined. Repeat wi
 
     python -m experiments.figure4 --models CHECKPOINT [CHECKPOINT ...] --data chest_xray
 
-Attacks and maps go to `BFJAX_HOME/runs/figure4` and resume there; the figure and its numbers to
-`experiments/results/figure4`.
+Attacks and maps lie in `BFJAX_HOME/runs`, shared with the other experiments, and resume there; the
+figure and its numbers go to `experiments/results/figure4`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from bfjax import evaluate, explaining, finished, gallery, map_summary, models, records
-from bfjax.config import AttackConfig
+from bfjax import explaining, finished, gallery, map_summary, models, records
 from bfjax.explaining import ExplainConfig
-from bfjax.home import home
 from bfjax.map_gallery import COLOURS, blended, draw_thirds
+from experiments import table1, tables
 from experiments.cases import noted
 from experiments.figures import ORANGE, save
 from experiments.lungs import lungs, relate
@@ -38,27 +37,17 @@ RESULTS = Path(__file__).parent / "results" / "figure4"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(tables.Inputs):
     """Maps of Eq. 8, single ones and their mean."""
 
-    models: tuple[Path, ...]
-    """Folders of the checkpoints."""
-    data: str = "chest_xray"
-    """Data set, or the folder where it lies."""
     split: str = "test"
-    """Which split of it."""
-    attacked: int | None = None
-    """Attack only so many images, drawn by --seed; none: all."""
-    num_images: int | None = None
-    """Explain at most so many of those that are turned, drawn by --seed; none: all."""
+    """Which split is attacked."""
+    num_maps: int | None = None
+    """Explain at most so many of the images that are turned, drawn by --seed; none: all."""
     num_steps: int = 150
     """Iterations of each map."""
-    batch_size: int = 16
-    """Images at once."""
     columns: int = 3
     """X-rays of each classifier in the figure."""
-    seed: int = 0
-    """Seed of those drawings."""
 
 
 class Explained(NamedTuple):
@@ -85,11 +74,14 @@ class Explained(NamedTuple):
 
 def main(config: Config) -> None:
     """Attacks, explains, draws; what was done before is not done again."""
-    found = {m.name: one for m in config.models if (one := explain(config, m)) is not None}
+    cells = tables.run(config, {"ours": table1.ATTACKS["ours"]}, split=config.split)["ours"]
+    folders = {model.resolve().name: model for model in config.models}
+    turned = {name: cells[name]["targets"][name]["fooled"] for name in folders}
+    found = {name: explain(config, folders[name], n) for name, n in turned.items() if n}
     if not found:
         print("no image is turned: no figure")
         return
-    checkpoints = {m.name: models.load_config(m) for m in config.models}
+    checkpoints = {name: models.load_config(model) for name, model in folders.items()}
     architectures = {name: checkpoints[name].architecture for name in found}
     width = max(3.9, 1.15 * max(len(one.shown) for one in found.values()) + 0.35)
     figure = Figure(figsize=(width * len(found), 5.9), layout="constrained")
@@ -122,39 +114,24 @@ _KEPT = (
 )
 
 
-def explain(config: Config, model: Path) -> Explained | None:
-    """Attacks the images, maps those that are turned, and finds their lungs.
+def explain(config: Config, model: Path, fooled: int) -> Explained:
+    """Maps the images that are turned, and finds their lungs.
 
     Args:
       config: of the figure.
       model: the checkpoint.
+      fooled: how many there are.
 
     Returns:
-      What is drawn; `None` where nothing is turned.
+      What is drawn.
     """
-    folder = home() / "runs" / "figure4" / model.name
-    attacked = evaluate.attack_dataset(
-        AttackConfig(
-            model=str(model),
-            data=config.data,
-            split=config.split,
-            num_images=config.attacked,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            out=folder,
-            measure=False,
-            gallery=0,
-        )
-    )
-    fooled = next(iter(attacked["targets"].values()))["fooled"]
-    if not fooled:
-        return None
+    folder = tables.folder(config, split=config.split) / "ours" / model.resolve().name
     few = ExplainConfig(
         dir=folder,
         model=str(model),
         data=config.data,
         batch_size=config.batch_size,
-        num_images=min(fooled, config.num_images or fooled),
+        num_images=min(fooled, config.num_maps or fooled),
         num_steps=config.num_steps,
         seed=config.seed,
     )

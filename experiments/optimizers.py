@@ -66,8 +66,7 @@ def main(config: Config) -> None:
     attacks = {
         f"{name}-{steps}": text(name, tuned[name], steps) for name in OPTIMIZERS for steps in STEPS
     }
-    found = tables.run("optimizers", config, attacks, sources=[str(config.models[-1])],
-                       targets=config.models[:-1], part="test")  # fmt: skip
+    found = tables.run(config, attacks, sources=[str(config.models[-1])])
     cells = {name: found[name][source] for name in attacks}
     seconds = {name: seconds_of_a_step(config, name, tuned[name]) for name in OPTIMIZERS}
     rows = [row(name, steps, cells[f"{name}-{steps}"], tuned[name], seconds[name], source, names)
@@ -117,8 +116,10 @@ def tune(config: Config, source: str) -> dict[str, float]:
         for name, sizes in STEP_SIZES.items()
         for size in sizes
     }
-    found = tables.run("optimizers", config, attacks, sources=[str(config.models[-1])],
-                       part="tuning", num_images=config.tuning_images, split="train")  # fmt: skip
+    attacked = [str(config.models[-1])]
+    found = tables.run(
+        config, attacks, sources=attacked, num_images=config.tuning_images, split="train"
+    )
     return {
         name: max(sizes, key=lambda s, n=name: found[f"{n}-{s}"][source]["targets"][source]["rate"])
         for name, sizes in STEP_SIZES.items()

@@ -6,7 +6,8 @@ Beside the paper's rows, with its figures in brackets, stand the baselines at a 
 random smooth field of the same parameter budget, and a field made to transfer: momentum, random
 resizing, and as its own rows against the mean logits of the other models. The baselines with
 foolbox 2's defaults are searches of thousands of steps; each is run on a part of the test images,
-as large as --search-images says. The runs resume in `BFJAX_HOME/runs/table1`.
+as large as --search-images says. The runs lie in `BFJAX_HOME/runs`, shared with the other
+experiments, and resume there.
 """
 
 from __future__ import annotations
@@ -91,19 +92,14 @@ def main(config: Config) -> None:
     """Runs what is missing, then writes the table."""
     names = tables.names(config.models)
     folders = {folder.resolve().name: folder for folder in config.models}
-    found = tables.run("table1", config, ATTACKS)
+    found = tables.run(config, ATTACKS)
     for name, folder in folders.items() if config.search_images != 0 else ():
         count = config.search_images
         if count is not None and names[name] == "MobileNet":
             count = max(count, 128)
-        others = [other for key, other in folders.items() if key != name]
-        part = f"foolbox2-{name}"
-        searched = tables.run(
-            "table1", config, SEARCHES, sources=[str(folder)], targets=others, part=part,
-            num_images=count,
-        )  # fmt: skip
+        searched = tables.run(config, SEARCHES, sources=[str(folder)], num_images=count)
         for attack, cells in searched.items():
-            found.setdefault(attack, {}).update(cells)
+            found.setdefault(attack, {})[name] = cells[name]
     if len(folders) > 1:
         found["ensemble"] = _ensembles(config, folders)
     rows = _rows(found, names)
@@ -117,15 +113,16 @@ def main(config: Config) -> None:
 
 def _ensembles(config: Config, folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """The transfer variant on the mean logits of all models but the one that judges."""
-    found = {}
-    for judge, folder in folders.items():
-        together = "+".join(str(other) for name, other in folders.items() if name != judge)
-        cells = tables.run(
-            "table1", config, {"ensemble": ATTACKS["transfer"]},
-            sources=[together], targets=[folder], part=f"ensemble-{judge}",
-        )  # fmt: skip
-        (found[judge],) = cells["ensemble"].values()
-    return found
+    together = {
+        judge: [str(folder) for name, folder in folders.items() if name != judge]
+        for judge in folders
+    }
+    sources = ["+".join(others) for others in together.values()]
+    cells = tables.run(config, {"ensemble": ATTACKS["transfer"]}, sources=sources)["ensemble"]
+    return {
+        judge: cells["+".join(Path(other).resolve().name for other in others)]
+        for judge, others in together.items()
+    }
 
 
 def _rows(found: dict[str, dict[str, Any]], names: dict[str, str]) -> list[list[str]]:

@@ -3,12 +3,14 @@
     python -m experiments.table2 --models RESNET50 DENSENET121 MOBILENET --data chest_xray
 
 The paper's rows are run on all test images, the sweeps of D and of `max_change` on --sweep-images.
-The runs resume in `BFJAX_HOME/runs/table2`.
+The runs
+lie in `BFJAX_HOME/runs`, shared with the other experiments, and resume there.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bfjax import records
+from bfjax.attacks import bias_field
 from bfjax.metrics import wilson_interval
-from experiments import tables
+from experiments import table1, tables
 from experiments.tables import COLUMNS
 
 RESULTS = Path(__file__).parent / "results" / "table2"
@@ -71,16 +74,13 @@ class Config(tables.Inputs):
 def main(config: Config) -> None:
     """Runs what is missing, then writes the table, the sweeps and their curves."""
     names = tables.names(config.models)
-    grid = {
-        f"grid{size}-D0={low}": f"bias_field(grid_size={size}, min_degree={low})"
-        for size, low in GRID
-    }
-    found = tables.run("table2", config, grid)
+    grid = [attack(grid_size=size, min_degree=low) for size, low in GRID]
+    found = tables.run(config, dict(grid))
     rows = []
-    for i, (size, low) in enumerate(GRID):
+    for i, ((size, low), (name, _)) in enumerate(zip(GRID, grid, strict=True)):
         for source, title in names.items():
-            summary = found[f"grid{size}-D0={low}"][source]
-            rows.append([str(size), str(low), *_row(summary, title, names, PAPER[title][i])])
+            paper = PAPER[title][i]
+            rows.append([str(size), str(low), *_row(found[name][source], title, names, paper)])
     head = ("grid", "D0", "attacked on", *(f"→ {column}" for column in COLUMNS), *_LAST)
     title = (
         "Success in %: fooled / right when clean by the model in the column (95 % interval), and "
@@ -89,13 +89,13 @@ def main(config: Config) -> None:
     tables.write(RESULTS / "table2", title, head, rows, {"cells": found, "models": names})
     if config.sweep_images == 0:
         return
-    degrees = {f"D={degree}": f"bias_field(degree={degree})" for degree in DEGREES}
-    strengths = {f"max_change={bound}": f"bias_field(max_change={bound})" for bound in STRENGTHS}
+    degrees = [attack(degree=degree) for degree in DEGREES]
+    strengths = [attack(max_change=bound) for bound in STRENGTHS]
     for stem, attacks, values, label in (
-        ("degree", degrees, DEGREES, "D, the largest total degree"),
-        ("strength", strengths, STRENGTHS, "bound on |X_a - X|"),
+        ("degree", dict(degrees), DEGREES, "D, the largest total degree"),
+        ("strength", dict(strengths), STRENGTHS, "bound on |X_a - X|"),
     ):
-        swept = tables.run("table2", config, attacks, part=stem, num_images=config.sweep_images)
+        swept = tables.run(config, attacks, num_images=config.sweep_images)
         rows = [
             [str(value), *_row(swept[name][source], title, names)]
             for name, value in zip(attacks, values, strict=True)
@@ -108,6 +108,26 @@ def main(config: Config) -> None:
         figure = draw(dict(zip(values, swept.values(), strict=True)), label, names)
         with records.replacing(RESULTS / f"{stem}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=120)
+
+
+def attack(**options: float) -> tuple[str, str]:
+    """A bias field of some options, named by those that are not the default.
+
+    Args:
+      **options: of `bfjax.attacks.bias_field`.
+
+    Returns:
+      Name and text; ours by default has the name that all experiments give it.
+
+    Example:
+      >>> attack(degree=10, min_degree=1), attack(degree=10, min_degree=2)
+      (('ours', 'bias_field'), ('min_degree=2', 'bias_field(min_degree=2)'))
+    """
+    usual = inspect.signature(bias_field).parameters
+    changed = [f"{key}={value}" for key, value in options.items() if usual[key].default != value]
+    if not changed:
+        return "ours", table1.ATTACKS["ours"]
+    return "-".join(changed), f"bias_field({', '.join(changed)})"
 
 
 _LAST = ("BRISQUE", "TV of B̂", "above 8 cycles, %", "folded, %")

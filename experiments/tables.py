@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,35 +63,32 @@ def names(folders: Sequence[Path]) -> dict[str, str]:
 
 
 def run(
-    table: str,
     config: Inputs,
     attacks: Mapping[str, str],
     *,
     sources: Sequence[str] | None = None,
-    targets: Sequence[Path] = (),
-    part: str = "all",
     num_images: int | None = None,
     split: str = "test",
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Runs what is missing of an evaluation.
+    """Runs what is missing of an evaluation; every model judges.
 
     Args:
-      table: names the folder in `BFJAX_HOME`/runs, where it resumes.
       config: the options.
-      attacks: name to text, as `bfjax evaluate` takes them.
-      sources: the models that are attacked; by default all.
-      targets: others that judge.
-      part: names a folder within that of the table.
+      attacks: name to text, as `bfjax evaluate` takes them; one name stands for one attack in all
+        experiments, which share what was run.
+      sources: the models that are attacked, or several as one, `"A+B"`; by default each.
       num_images: in place of the config's.
       split: whose images are attacked.
 
     Returns:
       Name of the attack to name of the source to the cell's summary.
     """
-    out = home() / "runs" / table / part
+    everyone = tuple(map(str, config.models))
+    attacked = everyone if sources is None else tuple(sources)
+    out = folder(config, num_images=num_images, split=split)
     whole = EvaluateConfig(
-        sources=tuple(map(str, config.models)) if sources is None else tuple(sources),
-        targets=tuple(map(str, targets)),
+        sources=attacked,
+        targets=tuple(model for model in everyone if model not in attacked),
         attacks=dict(attacks),
         data=config.data,
         split=split,
@@ -104,6 +102,27 @@ def run(
         name: {cell.parent.name: _read(cell) for cell in sorted(out.glob(f"{name}/*/summary.json"))}
         for name in attacks
     }
+
+
+def folder(config: Inputs, *, num_images: int | None = None, split: str = "test") -> Path:
+    """Where attacks of these models on these images lie, in `BFJAX_HOME`/runs, and are resumed.
+
+    Args:
+      config: the options.
+      num_images: in place of the config's.
+      split: whose images are attacked.
+
+    Returns:
+      A folder whose name tells apart all that its cells have in common; a cell lies in
+      ATTACK/SOURCE.
+    """
+    common = {
+        "models": sorted(models.load_config(model).sha256 for model in config.models),
+        "images": [config.data, split, num_images or config.num_images, config.seed],
+        "batch_size": config.batch_size,
+    }
+    digest = hashlib.sha256(json.dumps(common).encode()).hexdigest()
+    return home() / "runs" / f"experiments-{digest[:12]}"
 
 
 def _read(file: Path) -> dict[str, Any]:

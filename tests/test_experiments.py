@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -70,6 +71,17 @@ def test_table1_has_the_papers_rows_and_counts_of_its_own(classifiers, tmp_path,
     assert cells["ours"]["net"]["images"] == 12
     assert cells["ensemble"]["net"]["targets"].keys() == {"mobile", "net"}
     assert "\\toprule" in (tmp_path / "results" / "table1.tex").read_text(encoding="utf-8")
+
+
+def test_experiments_on_the_same_models_and_images_share_their_runs(classifiers):
+    one = table1.Config(models=classifiers, data="phantom", num_images=12)
+    other = table2.Config(models=classifiers[::-1], data="phantom", sweep_images=12)
+    assert tables.folder(one) == tables.folder(other, num_images=12) != tables.folder(other)
+    assert tables.folder(one) != tables.folder(one, split="train")
+    assert tables.folder(one) != tables.folder(dataclasses.replace(one, models=classifiers[:1]))
+    default = table2.attack(grid_size=16, min_degree=1)
+    assert default == table2.attack(degree=10) == ("ours", table1.ATTACKS["ours"])
+    assert table2.attack(max_change=0.2) == ("max_change=0.2", "bias_field(max_change=0.2)")
 
 
 @pytest.mark.slow
@@ -145,21 +157,20 @@ def test_calibration_finds_the_best_of_separable_readings_and_asks_once():
         parse(calibrate.text(setting, 1), (16, 16, 1))
 
 
-def test_calibration_judges_the_halves_apart(tmp_path, monkeypatch):
-    monkeypatch.setenv("BFJAX_HOME", str(tmp_path))
+def test_calibration_judges_the_halves_apart(tmp_path):
     setting = (0,) * len(calibrate.DETAILS)
     head = "file,label,clean_prediction,adversarial_prediction"
     head += ",b:clean_prediction,b:adversarial_prediction"
     rows = ["1,N,N,P,N,N", "2,N,N,N,N,P", "3,P,P,P,N,P", "4,P,N,P,P,P"]
     for low in calibrate.MIN_DEGREES:
-        folder = tmp_path / "runs/calibrate/final" / calibrate.name(setting, low) / "a"
+        folder = tmp_path / calibrate.name(setting, low) / "a"
         folder.mkdir(parents=True)
         (folder / "records.csv").write_text("\n".join([head, *rows]) + "\n")
     names = {"a": "ResNet50", "b": "MobileNet"}
-    found = calibrate.rates(setting, "final", names, sources=["a"])
+    found = calibrate.rates(tmp_path, setting, names, sources=["a"])
     assert found[0, "ResNet50", "ResNet50"] == pytest.approx(100 / 3)  # 4 was wrong when clean
     assert found[2, "ResNet50", "MobileNet"] == pytest.approx(100 / 3)
-    half = calibrate.rates(setting, "final", names, sources=["a"], chosen={"2", "3"})
+    half = calibrate.rates(tmp_path, setting, names, sources=["a"], chosen={"2", "3"})
     assert half[0, "ResNet50", "ResNet50"] == 0
     assert half[0, "ResNet50", "MobileNet"] == 100
-    assert calibrate.files("final", setting, "a") == {"1", "2", "3", "4"}
+    assert calibrate.files(tmp_path, setting, "a") == {"1", "2", "3", "4"}

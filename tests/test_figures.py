@@ -116,7 +116,7 @@ def test_figure4_maps_what_was_turned_and_resumes(model, tmp_path, monkeypatch):
     monkeypatch.setattr(figure4, "RESULTS", tmp_path / "figure4")
     (tmp_path / "figure4").mkdir()
     config = figure4.Config(
-        models=(model,), data="phantom", attacked=12, num_images=3, num_steps=2, batch_size=4
+        models=(model,), data="phantom", num_images=12, num_maps=3, num_steps=2, batch_size=4
     )
     figure4.main(config)
     found = written(tmp_path / "figure4", "figure4")["models"]["one"]
