@@ -86,6 +86,8 @@ class Config(tables.Inputs):
 
     search_images: int | None = 48
     """Test images for the searches, of MobileNet 128 or more; 0 leaves them out, none: all."""
+    search_batch_size: int = 4
+    """Images searched at once; they wait for the slowest of them."""
 
 
 def main(config: Config) -> None:
@@ -97,7 +99,8 @@ def main(config: Config) -> None:
         count = config.search_images
         if count is not None and names[name] == "MobileNet":
             count = max(count, 128)
-        searched = tables.run(config, SEARCHES, sources=[str(folder)], num_images=count)
+        slow = dataclasses.replace(config, batch_size=config.search_batch_size)
+        searched = tables.run(slow, SEARCHES, sources=[str(folder)], num_images=count)
         for attack, cells in searched.items():
             found.setdefault(attack, {})[name] = cells[name]
     if len(folders) > 1:
