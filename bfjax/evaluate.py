@@ -175,6 +175,7 @@ def evaluation_cells(config: EvaluateConfig) -> dict[str, dict[str, Cell]]:
     source = _load_source(config, sources)
     shape = source[0]["image"].shape
     found: dict[str, dict[str, Cell]] = {}
+    said: dict[Any, dict[str, Any]] = {}
     for name, text in config.attacks.items():
         made = parse(text, shape)
         for attacked in sources:
@@ -183,9 +184,8 @@ def evaluation_cells(config: EvaluateConfig) -> dict[str, dict[str, Cell]]:
             for other in ("attacks", "sources", "dry_run"):
                 del settings[other]
             out = config.out / name / attacked.name
-            found.setdefault(name, {})[attacked.name] = _cell(
-                config, made, targets, source, out, settings, store_all=config.store_all
-            )
+            cell = _cell(config, made, targets, source, out, settings, store_all=config.store_all)
+            found.setdefault(name, {})[attacked.name] = dataclasses.replace(cell, said=said)
     return found
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import bfjax
-from bfjax import cli, data, evaluate, models, records
+from bfjax import cells, cli, data, evaluate, judges, models, records
 from bfjax.config import EvaluateConfig
 from tests.test_evaluate import CLASSES, SIZE, checkpoint
 
@@ -61,6 +61,23 @@ def test_matrices_are_what_the_library_computes(finished):
     assert (matrix["sources"], matrix["targets"]) == (["one", "two"], ["one", "two"])
     np.testing.assert_array_equal(matrix["fooled"], expected.fooled)
     np.testing.assert_array_equal(matrix["correct"], np.broadcast_to(expected.correct, (2, 2)))
+
+
+def test_clean_images_are_judged_once_for_all_cells(finished, sources, tmp_path, monkeypatch):
+    asked = []
+
+    def counting(target, images, labels, class_names):
+        asked.append(target.name)
+        return judges.answers(target, images, labels, class_names)
+
+    monkeypatch.setattr(cells, "answers", counting)
+    config = options(sources, tmp_path / "again")
+    assert evaluate.evaluate_models(config)["attacks"] == finished[1]["attacks"]
+    batches = COUNT // BATCH
+    assert len(asked) == 2 * batches * (1 + 4)  # two judges: clean, and the images of four cells
+    for name in ATTACKS:
+        file = f"{name}/two/records.csv"
+        assert (config.out / file).read_bytes() == (finished[0].out / file).read_bytes()
 
 
 def test_each_cell_is_like_the_folder_of_an_attack(finished):
