@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -30,18 +32,15 @@ from experiments.tables import COLUMNS
 RESULTS = Path(__file__).parent / "results" / "calibrate"
 MIN_DEGREES = (0, 1, 2, 3)
 # What is open, and its readings; the search starts at the first of each.
-DETAILS: dict[str, tuple[str, ...]] = {
-    "bound": ("max_change=0.1", "max_change=0.05", "max_change=0.15", "max_change=None"),
+DETAILS: dict[str, tuple[dict[str, Any], ...]] = {
+    "bound": tuple({"max_change": bound} for bound in (0.1, 0.05, 0.15, None)),
     "penalty on a": (
-        "l1_coefficients=0.1",
-        "l1_coefficients=0.0",
-        "l1_coefficients=0.05",
-        "l1_coefficients=0.2",
-        "l1_coefficients=1.0, reduction='mean'",
+        *({"l1_coefficients": weight} for weight in (0.1, 0.0, 0.05, 0.2)),
+        {"l1_coefficients": 1.0, "reduction": "mean"},
     ),
-    "monomials": ("terms='literal'", "terms='count'", "terms='total'"),
-    "penalty on θ": ("l1_warp=0.0", "l1_warp=0.01", "l1_warp=0.1"),
-    "coordinates": ("extent=(-1.0, 1.0)", "extent=(0.0, 1.0)"),
+    "monomials": tuple({"terms": terms} for terms in ("literal", "count", "total")),
+    "penalty on θ": tuple({"l1_warp": weight} for weight in (0.0, 0.01, 0.1)),
+    "coordinates": ({"extent": (-1.0, 1.0)}, {"extent": (0.0, 1.0)}),
 }
 Setting = tuple[int, ...]
 """Which reading of each detail."""
@@ -53,7 +52,7 @@ Rates = Mapping[tuple[int, str, str], float]
 class Config(tables.Inputs):
     """The calibration of `attacks.paper`."""
 
-    finalists: int = 3
+    finalists: int = 1
     """Settings that are made on all models."""
 
 
@@ -91,12 +90,13 @@ def run(
     sources: list[str] | None = None,
     num_images: int | None = None,
 ) -> None:
-    """Makes the attacks of one setting, for every D0."""
-    attacks = {name(setting, low): text(setting, low) for low in MIN_DEGREES}
-    tables.run(config, attacks, sources=sources, num_images=num_images)
+    """Makes the attacks of one setting, for every D0; the search looks at success alone."""
+    attacks = dict(attack(setting, low) for low in MIN_DEGREES)
+    measure = sources is None
+    tables.run(config, attacks, sources=sources, num_images=num_images, measure=measure)
 
 
-def text(setting: Setting, min_degree: int) -> str:
+def attack(setting: Setting, min_degree: int) -> tuple[str, str]:
     """The attack of a setting.
 
     Args:
@@ -104,24 +104,20 @@ def text(setting: Setting, min_degree: int) -> str:
       min_degree: D0.
 
     Returns:
-      As `bfjax evaluate` takes it.
+      Its name, and its text as `bfjax evaluate` takes it.
 
     Example:
-      >>> text((1, 0, 0, 0, 0), 2).startswith("bias_field(min_degree=2, max_change=0.05, l1_co")
-      True
+      >>> attack((1, 0, 0, 0, 0), 2)[1]
+      'bias_field(min_degree=2, max_change=0.05)'
     """
-    readings = (values[i] for values, i in zip(DETAILS.values(), setting, strict=True))
-    return f"bias_field({', '.join([f'min_degree={min_degree}', *readings])})"
-
-
-def name(setting: Setting, min_degree: int) -> str:
-    """What its results are called."""
-    return f"calibrate-{'-'.join(map(str, setting))}-D0={min_degree}"
+    readings = [values[i] for values, i in zip(DETAILS.values(), setting, strict=True)]
+    return tables.attack(min_degree=min_degree, **functools.reduce(operator.or_, readings))
 
 
 def describe(setting: Setting) -> str:
     """A setting in words."""
-    return ", ".join(v[i] for v, i in zip(DETAILS.values(), setting, strict=True))
+    readings = (values[i] for values, i in zip(DETAILS.values(), setting, strict=True))
+    return ", ".join(f"{k}={v!r}" for reading in readings for k, v in reading.items())
 
 
 def descend(distance_of: Callable[[Setting], float]) -> Setting:
@@ -153,7 +149,7 @@ def files(folder: Path, setting: Setting, source: str) -> set[str]:
 
 
 def _rows(folder: Path, setting: Setting, min_degree: int, source: str) -> list[dict[str, str]]:
-    path = folder / name(setting, min_degree) / source / "records.csv"
+    path = folder / attack(setting, min_degree)[0] / source / "records.csv"
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

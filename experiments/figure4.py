@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from bfjax import explaining, finished, gallery, map_summary, models, records
 from bfjax.explaining import ExplainConfig
 from bfjax.map_gallery import COLOURS, blended, draw_thirds
-from experiments import table1, tables
+from experiments import tables
 from experiments.cases import noted
 from experiments.figures import ORANGE, save
 from experiments.lungs import lungs, relate
@@ -74,7 +74,7 @@ class Explained(NamedTuple):
 
 def main(config: Config) -> None:
     """Attacks, explains, draws; what was done before is not done again."""
-    cells = tables.run(config, {"ours": table1.ATTACKS["ours"]}, split=config.split)["ours"]
+    cells = tables.run(config, dict([tables.attack()]), split=config.split)["ours"]
     folders = {model.resolve().name: model for model in config.models}
     turned = {name: cells[name]["targets"][name]["fooled"] for name in folders}
     found = {name: explain(config, folders[name], n) for name, n in turned.items() if n}

@@ -10,7 +10,6 @@ lie in `BFJAX_HOME/runs`, shared with the other experiments, and resume there.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bfjax import records
-from bfjax.attacks import bias_field
 from bfjax.metrics import wilson_interval
-from experiments import table1, tables
+from experiments import tables
 from experiments.tables import COLUMNS
 
 RESULTS = Path(__file__).parent / "results" / "table2"
@@ -74,7 +72,7 @@ class Config(tables.Inputs):
 def main(config: Config) -> None:
     """Runs what is missing, then writes the table, the sweeps and their curves."""
     names = tables.names(config.models)
-    grid = [attack(grid_size=size, min_degree=low) for size, low in GRID]
+    grid = [tables.attack(grid_size=size, min_degree=low) for size, low in GRID]
     found = tables.run(config, dict(grid))
     rows = []
     for i, ((size, low), (name, _)) in enumerate(zip(GRID, grid, strict=True)):
@@ -89,8 +87,8 @@ def main(config: Config) -> None:
     tables.write(RESULTS / "table2", title, head, rows, {"cells": found, "models": names})
     if config.sweep_images == 0:
         return
-    degrees = [attack(degree=degree) for degree in DEGREES]
-    strengths = [attack(max_change=bound) for bound in STRENGTHS]
+    degrees = [tables.attack(degree=degree) for degree in DEGREES]
+    strengths = [tables.attack(max_change=bound) for bound in STRENGTHS]
     for stem, attacks, values, label in (
         ("degree", dict(degrees), DEGREES, "D, the largest total degree"),
         ("strength", dict(strengths), STRENGTHS, "bound on |X_a - X|"),
@@ -108,26 +106,6 @@ def main(config: Config) -> None:
         figure = draw(dict(zip(values, swept.values(), strict=True)), label, names)
         with records.replacing(RESULTS / f"{stem}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=120)
-
-
-def attack(**options: float) -> tuple[str, str]:
-    """A bias field of some options, named by those that are not the default.
-
-    Args:
-      **options: of `bfjax.attacks.bias_field`.
-
-    Returns:
-      Name and text; ours by default has the name that all experiments give it.
-
-    Example:
-      >>> attack(degree=10, min_degree=1), attack(degree=10, min_degree=2)
-      (('ours', 'bias_field'), ('min_degree=2', 'bias_field(min_degree=2)'))
-    """
-    usual = inspect.signature(bias_field).parameters
-    changed = [f"{key}={value}" for key, value in options.items() if usual[key].default != value]
-    if not changed:
-        return "ours", table1.ATTACKS["ours"]
-    return "-".join(changed), f"bias_field({', '.join(changed)})"
 
 
 _LAST = ("BRISQUE", "TV of B̂", "above 8 cycles, %", "folded, %")

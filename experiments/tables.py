@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bfjax import evaluate, models, records
+from bfjax.attacks import bias_field
 from bfjax.config import EvaluateConfig
 from bfjax.home import home
 from bfjax.metrics import wilson_interval
@@ -62,6 +64,26 @@ def names(folders: Sequence[Path]) -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda item: COLUMNS.index(item[1])))
 
 
+def attack(**options: Any) -> tuple[str, str]:
+    """A bias field of some options, called by those that are not the default.
+
+    Args:
+      **options: of `bfjax.attacks.bias_field`.
+
+    Returns:
+      Name and text; ours by default has the name that all experiments give it.
+
+    Example:
+      >>> attack(degree=10, min_degree=1), attack(degree=10, min_degree=2)
+      (('ours', 'bias_field'), ('min_degree=2', 'bias_field(min_degree=2)'))
+    """
+    usual = inspect.signature(bias_field).parameters
+    changed = [f"{key}={value!r}" for key, value in options.items() if usual[key].default != value]
+    if not changed:
+        return "ours", "bias_field"
+    return "-".join(changed), f"bias_field({', '.join(changed)})"
+
+
 def run(
     config: Inputs,
     attacks: Mapping[str, str],
@@ -69,6 +91,7 @@ def run(
     sources: Sequence[str] | None = None,
     num_images: int | None = None,
     split: str = "test",
+    measure: bool = True,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Runs what is missing of an evaluation; every model judges.
 
@@ -79,6 +102,7 @@ def run(
       sources: the models that are attacked, or several as one, `"A+B"`; by default each.
       num_images: in place of the config's.
       split: whose images are attacked.
+      measure: also what is not the success.
 
     Returns:
       Name of the attack to name of the source to the cell's summary.
@@ -95,6 +119,7 @@ def run(
         batch_size=config.batch_size,
         num_images=num_images or config.num_images,
         seed=config.seed,
+        measure=measure,
         out=out,
     )
     evaluate.evaluate_models(whole)

@@ -79,9 +79,9 @@ def test_experiments_on_the_same_models_and_images_share_their_runs(classifiers)
     assert tables.folder(one) == tables.folder(other, num_images=12) != tables.folder(other)
     assert tables.folder(one) != tables.folder(one, split="train")
     assert tables.folder(one) != tables.folder(dataclasses.replace(one, models=classifiers[:1]))
-    default = table2.attack(grid_size=16, min_degree=1)
-    assert default == table2.attack(degree=10) == ("ours", table1.ATTACKS["ours"])
-    assert table2.attack(max_change=0.2) == ("max_change=0.2", "bias_field(max_change=0.2)")
+    default = tables.attack(grid_size=16, min_degree=1)
+    assert default == tables.attack(degree=10) == ("ours", table1.ATTACKS["ours"])
+    assert tables.attack(max_change=0.2) == ("max_change=0.2", "bias_field(max_change=0.2)")
 
 
 @pytest.mark.slow
@@ -154,7 +154,7 @@ def test_calibration_finds_the_best_of_separable_readings_and_asks_once():
 
     assert calibrate.descend(distance) == (1, 2, 2, 0, 1)
     for setting in set(asked):  # each is an attack that can be made
-        parse(calibrate.text(setting, 1), (16, 16, 1))
+        parse(calibrate.attack(setting, 1)[1], (16, 16, 1))
 
 
 def test_calibration_judges_the_halves_apart(tmp_path):
@@ -163,7 +163,7 @@ def test_calibration_judges_the_halves_apart(tmp_path):
     head += ",b:clean_prediction,b:adversarial_prediction"
     rows = ["1,N,N,P,N,N", "2,N,N,N,N,P", "3,P,P,P,N,P", "4,P,N,P,P,P"]
     for low in calibrate.MIN_DEGREES:
-        folder = tmp_path / calibrate.name(setting, low) / "a"
+        folder = tmp_path / calibrate.attack(setting, low)[0] / "a"
         folder.mkdir(parents=True)
         (folder / "records.csv").write_text("\n".join([head, *rows]) + "\n")
     names = {"a": "ResNet50", "b": "MobileNet"}
