@@ -162,7 +162,7 @@ def _headline(run: Run) -> dict[str, Any]:
     }
 
 
-_FORMATS = {"png": "saved as 8-bit PNG", "jpeg": "saved as JPEG of quality 75"}
+_FORMATS = {"png": "8-bit PNG", "jpeg": "JPEG of quality 75"}
 
 
 def _quality(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -174,7 +174,7 @@ def test_success_after_saving_and_image_quality_are_shown_where_they_were_measur
     for label, kind in (("8-bit PNG", "png"), ("JPEG of quality 75", "jpeg")):
         counts = run.summary["targets"]["one"]["saved_as"][kind]
         assert kept[kind] == f"{counts['fooled']}/{counts['correct']}"
-        assert re.search(rf"{label} all images [\d.]+ % {kept[kind]}\b", text)
+        assert re.search(rf"success after saving {label} [\d.]+ % {kept[kind]}\b", text)
     with (single / "records.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     brisque = [float(row["brisque"]) for row in rows]
