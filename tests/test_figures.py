@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 import bfjax
-from bfjax import attacks, data
+from bfjax import attacks, data, map_summary
 from bfjax.data.phantom import phantom
-from experiments import cases, figure1, figure3, figure4, figure5
+from bfjax.models import load_config
+from experiments import cases, figure1, figure3, figure4, figure5, map_options, tables
 from experiments.inputs import Inputs, Loaded, load
 from experiments.lungs import lungs, relate
 from tests.networks import answers, images, smooth_network
@@ -184,3 +185,28 @@ def test_maps_are_related_to_their_own_lungs():
     flat = relate(np.full((2, 2, 2), 0.3), masks)
     assert flat["inside"]["value"] == pytest.approx(flat["area"]["value"])
     assert relate(maps[:1], masks[:1])["inside_others"] is None
+
+
+@pytest.mark.slow
+def test_map_options_are_tried_one_at_a_time_and_their_gap_is_that_of_the_areas(
+    model, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("BFJAX_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(tables, "_ARCHITECTURES", {load_config(model).architecture: "ResNet50"})
+    monkeypatch.setattr(map_options, "RESULTS", tmp_path)
+    monkeypatch.setattr(map_options, "OPTIONS", ({}, {"mask_size": 3, "num_steps": 2}))
+    config = map_options.Config(
+        models=(model,), data="phantom", num_images=12, num_maps=3, batch_size=4
+    )
+    map_options.main(config)
+    found = json.loads((tmp_path / "map_options.json").read_text(encoding="utf-8"))["cells"]
+    assert list(found) == ["ResNet50, default", "ResNet50, mask_size=3, num_steps=2"]
+    assert [one["settings"]["num_steps"] for one in found.values()] == [150, 2]
+    for one in found.values():
+        areas = one["areas"]
+        for control, gap in one["gaps"].items():
+            apart = [areas[curve][f"map_minus_{control}"]["value"] for curve in map_summary.CURVES]
+            assert gap["value"] == pytest.approx(apart[1] - apart[0])
+            assert gap["low"] <= gap["value"] <= gap["high"]
+    table = (tmp_path / "map_options.md").read_text(encoding="utf-8")
+    assert "| ResNet50 | mask_size=3, num_steps=2 |" in table
