@@ -31,6 +31,8 @@ class BiasFieldConfig:
     """Step of the coefficients, in units of the log field."""
     warp_step_size: float | None = None
     """Step of the control points (the image is 2 wide); none: the same as --step-size."""
+    decay: float = 0.0
+    """Momentum of the gradients, mu of MI-FGSM, which transfers better; 0 is the paper's step."""
     num_steps: int = 10
     """Iterations."""
     max_change: float | None = 0.1
@@ -112,8 +114,7 @@ class EvaluateConfig(RunConfig):
     targets: tuple[str, ...] = ()
     """Further models that only judge."""
     attacks: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Pairs of a name and an attack, a function of bfjax.attacks with its options, such as
-    ours bias_field strong "bim(epsilon=0.2)"."""
+    """Names and functions of bfjax.attacks, such as: ours bias_field strong "bim(epsilon=0.2)"."""
     store_all: bool = False
     """Also store the images made by attacks whose parameters are as large as an image."""
     out: Path = Path("bfjax-evaluate")
@@ -124,8 +125,7 @@ class EvaluateConfig(RunConfig):
 class DemoConfig:
     """Trains a small classifier on procedural chest phantoms, attacks it, draws the attacks.
 
-    Needs no download and takes under three minutes on two cores. An interrupted demo started
-    again goes on where it stopped.
+    Needs no download and three minutes on two cores. An interrupted demo goes on where it stopped.
     """
 
     out: Path = Path("bfjax-demo")

@@ -23,11 +23,10 @@ from experiments.tables import COLUMNS
 
 RESULTS = Path(__file__).parent / "results" / "table1"
 
-_MOMENTUM = "optimizer=optax.chain(normalize('l1'), optax.trace(1.0), optax.sign_sgd(0.06))"
 ATTACKS = {
     **dict([tables.attack()]),
     "random-field": "bias_field(start_noise=0.6, num_steps=1, optimizer=optax.set_to_zero())",
-    "transfer": f"bias_field({_MOMENTUM}, transform=resize_and_pad())",
+    "transfer": "bias_field(decay=1.0, transform=resize_and_pad())",
     "fixed-bim": "fixed()['bim']",
     "fixed-fgsm": "fixed()['fgsm']",
     "fixed-mi_fgsm": "fixed()['mi_fgsm']",

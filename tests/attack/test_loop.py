@@ -64,13 +64,14 @@ def test_constant_field_moves_towards_the_closed_form(targeted):
     np.testing.assert_allclose(result.params.coefficients, [expected], rtol=1e-5)
 
 
-def test_sign_steps_are_those_of_a_hand_written_loop(x64):
-    """Eq. 6 and 7 in NumPy, with the gradient taken by finite differences."""
+@pytest.mark.parametrize("decay", [0.0, 0.8])
+def test_sign_steps_are_those_of_a_hand_written_loop(x64, decay):
+    """Eq. 6 and 7 in NumPy, with the gradient taken by finite differences, and MI-FGSM's decay."""
     predict, _ = _linear(dtype=jnp.float64)
     image = _images(1)[0].astype(jnp.float64)
     attack = _attack(
         degree=2, min_degree=0, grid_size=2, l1_coefficients=0.01, l1_warp=0.02,
-        warp_step_size=0.03, num_steps=3, dtype=jnp.float64,
+        warp_step_size=0.03, decay=decay, num_steps=3, dtype=jnp.float64,
     )  # fmt: skip
     identity = attack.perturbation.init(image, None)
 
@@ -87,11 +88,14 @@ def test_sign_steps_are_those_of_a_hand_written_loop(x64):
         ).reshape(at.shape)
 
     a, theta = (np.asarray(leaf) for leaf in identity)
+    ga, gt = np.zeros(a.shape), np.zeros(theta.shape)
     for _ in range(3):
         da = slope(lambda v: objective(v, theta), a)  # noqa: B023
         dt = slope(lambda v: objective(a, v), theta)  # noqa: B023
         dt[abs(dt) < 1e-6] = 0  # |θ − θ0| has a kink at θ0, where the slope is exactly zero
-        a, theta = a + 0.06 * np.sign(da), theta + 0.03 * np.sign(dt)
+        ga = decay * ga + da / max(abs(da).sum(), 1e-300)
+        gt = decay * gt + dt / max(abs(dt).sum(), 1e-300)
+        a, theta = a + 0.06 * np.sign(ga), theta + 0.03 * np.sign(gt)
     result = bfjax.run(attack, predict, image, 0)
     np.testing.assert_allclose(result.params.coefficients, a, atol=1e-12)
     np.testing.assert_allclose(result.params.control_points, theta, atol=1e-12)
@@ -268,6 +272,8 @@ def test_trace_records_the_iterates_and_the_result_the_one_after_them():
         ({"step_size": 0.0}, "step_size=0.0"),
         ({"step_size": float("nan")}, "step_size=nan"),
         ({"warp_step_size": -1.0}, "warp_step_size=-1.0"),
+        ({"decay": -1.0}, "decay must not be negative, got -1.0"),
+        ({"decay": float("nan")}, "decay must not be negative, got nan"),
         ({"l1_warp": -1.0}, "-1.0"),
         ({"grid_size": 1}, "grid_size >= 2, got 1"),
         ({"degree": 1, "min_degree": 1}, "degree=1"),
