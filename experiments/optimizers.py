@@ -5,7 +5,8 @@
 The last of --models is attacked, all judge. Each transformation's step size is the one with the
 highest success on images of the training split; then it runs for 5 to 50 steps on test images.
 Success, transfer, BRISQUE and the smoothness of the field are drawn against steps and seconds. The
-runs resume in `BFJAX_HOME/runs/optimizers`; results go to `experiments/results/optimizers`.
+runs lie in `BFJAX_HOME/runs`, shared with the other experiments, and resume there; results go to
+`experiments/results/optimizers`.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
     python -m experiments.table2 --models RESNET50 DENSENET121 MOBILENET --data chest_xray
 
 The paper's rows are run on all test images, the sweeps of D and of `max_change` on --sweep-images.
-The runs
-lie in `BFJAX_HOME/runs`, shared with the other experiments, and resume there.
+The runs lie in `BFJAX_HOME/runs`, shared with the other experiments, and resume there.
 """
 
 from __future__ import annotations
