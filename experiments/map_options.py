@@ -66,13 +66,9 @@ def main(config: Config) -> None:
         "the attack through the map alone."
     )
     head = ("classifier", "option", "gap", "against a centre blob", "turned, %", "mean M", "maps")
-    checkpoints = {name: models.load_config(model).sha256 for name, model in _named(config)}
-    results = {"cells": found, "checkpoint_sha256": checkpoints, "seed": config.seed}
+    sha256 = {model.resolve().name: models.load_config(model).sha256 for model in config.models}
+    results = {"cells": found, "checkpoint_sha256": sha256, "seed": config.seed}
     tables.write(RESULTS / "map_options", title, head, rows, results)
-
-
-def _named(config: Config) -> list[tuple[str, Path]]:
-    return [(model.resolve().name, model) for model in config.models]
 
 
 def explain(config: Config, model: Path, few: int, options: dict[str, Any]) -> dict[str, Any]:
