@@ -88,15 +88,23 @@ def draw_thirds(axes: Axes, thirds: dict[str, dict[str, Any]], *, size: float = 
     """
     bottom, top = axes.get_ylim()  # of an image: the last row is below
     known = [t for t in thirds.values() if t["value"] is not None]
-    shares = [[100 * third[name] for name in ("value", "low", "high")] for third in known]
     axes.set_yticks(
         [top + (k + 0.5) * (bottom - top) / 3 for k in range(len(known))],
-        [f"{value:.0f} %\n[{low:.0f}, {high:.0f}]" for value, low, high in shares],
+        list(map(_share, known)),
         fontsize=size,
     )
     axes.tick_params(axis="y", length=0)
     for k in (1, 2):
         axes.axhline(top + k * (bottom - top) / 3, color="white", lw=0.8, ls="--")
+
+
+def _share(third: dict[str, Any]) -> str:
+    value, *ends = (None if x is None else f"{100 * x:.0f}" for x in map(third.get, _ENDS))
+    # where nearly all maps are zero, some resamples hold no others: a share without an interval
+    return f"{value} %" if None in ends else f"{value} %\n[{', '.join(map(str, ends))}]"
+
+
+_ENDS = ("value", "low", "high")
 
 
 def case_figure(

@@ -209,7 +209,7 @@ def _note(found: Explained) -> str:
         top, middle, bottom = (100 * part for part in changed)
         lines += ["Thirds of |X_a - X|:", f"{top:.0f} %, {middle:.0f} %, {bottom:.0f} %."]
     parts = [relation[name] for name in ("inside", "change_inside", "area")]
-    if all(part["value"] is not None for part in parts):
+    if all(part[end] is not None for part in parts for end in ("value", "low", "high")):
         lines.append("In the lungs (outlined):")
         for part, name in zip(parts, ("of M", "of |X_a - X|", "of the area"), strict=True):
             value, low, high = (100 * part[end] for end in ("value", "low", "high"))

@@ -1,5 +1,6 @@
 import matplotlib
 import numpy as np
+import pytest
 from matplotlib.colors import Normalize
 
 from bfjax import map_gallery
@@ -31,10 +32,13 @@ def test_the_mean_map_shows_its_thirds():
     assert "7 maps" in axes.get_title()
 
 
-def test_flat_maps_and_maps_without_thirds_are_drawn(tmp_path):
-    nothing = dict.fromkeys(THIRD)
-    summary = SUMMARY | {"thirds": dict.fromkeys(SUMMARY["thirds"], nothing)}
+@pytest.mark.parametrize(("value", "told"), [(None, []), (0.25, ["25 %"] * 3)])
+def test_flat_maps_and_maps_without_thirds_or_their_intervals_are_drawn(tmp_path, value, told):
+    """All maps zero; nearly all of them, so that some resamples are."""
+    third = dict.fromkeys(THIRD) | {"value": value}
+    summary = SUMMARY | {"thirds": dict.fromkeys(SUMMARY["thirds"], third)}
     figure = map_gallery.mean_figure(np.zeros((4, 4)), np.zeros((4, 4, 3)), summary)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == told
     map_gallery.save(figure, tmp_path / "flat.png")
     assert (tmp_path / "flat.png").read_bytes().startswith(b"\x89PNG")
 

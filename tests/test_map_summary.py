@@ -53,6 +53,14 @@ def test_maps_of_zeros_have_no_thirds(maps, tmp_path, capsys):
     assert "- to -" in capsys.readouterr().out
 
 
+def test_where_nearly_all_maps_are_zero_shares_have_no_interval(maps, tmp_path):
+    """Some resamples of the bootstrap then hold zeros alone."""
+    write(tmp_path, maps * np.array([1, 0, 0])[:, None, None], [False] * 3)
+    thirds = map_summary.summarize(map_summary.gather(tmp_path), fooled=3)["thirds"]
+    assert sum(third["value"] for third in thirds.values()) == pytest.approx(1)
+    assert thirds["top"]["low"] is thirds["top"]["high"] is None
+
+
 def test_the_interval_of_a_ratio_is_scipys():
     rng = np.random.default_rng(1)
     above, below = rng.uniform(0, 1, 200), rng.uniform(1, 3, 200)
