@@ -101,6 +101,8 @@ def explain(config: Config, model: Path, few: int, options: dict[str, Any]) -> d
             **options,
         )
     )
+    attacked = summary["settings"]["attacked"]
+    attacked["data"] = Path(attacked["data"]).name  # not where it lies here
     columns = map_summary.gather(out / "shards").columns
     gaps = {
         control: map_summary.ratio(_gap(columns, "map") - _gap(columns, control), np.ones(few))

@@ -73,7 +73,8 @@ def mask_attack(
     """The attack that `sensitivity_map` runs: a mask × −score and penalty × Adam × clamp (Eq. 8).
 
     Its images are pairs: run it on `pair(image, adversarial)` against `first_of_pair(predict)`.
-    Where the paper leaves a detail open, the default is the custom of the code it descends from.
+    Where the paper leaves a detail open, the default is the custom of the code it descends from;
+    of the alternatives in experiments/results/map_options only finer masks order pixels better.
 
     Args:
       num_steps: iterations.
