@@ -85,8 +85,9 @@ class Config(tables.Inputs):
 
     search_images: int | None = 48
     """Test images for the searches, of MobileNet 128 or more; 0 leaves them out, none: all."""
-    search_batch_size: int = 4
-    """Images searched at once; they wait for the slowest of them."""
+    search_batch_size: int = 1
+    """Images searched at once. They wait for the slowest of them, and on a CPU one image takes as
+    long alone as among others; a GPU wants more."""
 
 
 def main(config: Config) -> None:
