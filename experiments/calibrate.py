@@ -14,7 +14,6 @@ of the success rates in the rows of Table 2 with a 16 × 16 grid and of ours in 
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import math
@@ -145,13 +144,7 @@ def descend(distance_of: Callable[[Setting], float]) -> Setting:
 
 def files(folder: Path, setting: Setting, source: str) -> set[str]:
     """The images of a run."""
-    return {row["file"] for row in _rows(folder, setting, 0, source)}
-
-
-def _rows(folder: Path, setting: Setting, min_degree: int, source: str) -> list[dict[str, str]]:
-    path = folder / attack(setting, min_degree)[0] / source / "records.csv"
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return {row["file"] for row in tables.rows(folder, attack(setting, 0)[0], source)}
 
 
 def rates(
@@ -177,7 +170,7 @@ def rates(
     found = {}
     for low in MIN_DEGREES:
         for source in sources:
-            rows = _rows(folder, setting, low, source)
+            rows = tables.rows(folder, attack(setting, low)[0], source)
             rows = [row for row in rows if chosen is None or row["file"] in chosen]
             for judge, column in names.items():
                 prefix = "" if judge == source else f"{judge}:"

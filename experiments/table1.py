@@ -6,18 +6,21 @@ Beside the paper's rows, with its figures in brackets, stand the baselines at a 
 random smooth field of the same parameter budget, and a field made to transfer: momentum, random
 resizing, and as its own rows against the mean logits of the other models. The baselines with
 foolbox 2's defaults are searches of thousands of steps; each is run on a part of the test images,
-as large as --search-images says. The runs lie in `BFJAX_HOME/runs`, shared with the other
-experiments, and resume there.
+as large as --search-images says. A second table sets ours against each other attack, image by
+image, where the same model judges (McNemar's test). The runs lie in `BFJAX_HOME/runs`, shared with
+the other experiments, and resume there.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from bfjax.metrics import McNemar, mcnemar
 from experiments import tables
 from experiments.tables import COLUMNS
 
@@ -95,6 +98,7 @@ def main(config: Config) -> None:
     names = tables.names(config.models)
     folders = {folder.resolve().name: folder for folder in config.models}
     found = tables.run(config, ATTACKS)
+    places = {(attack, name): tables.folder(config) for attack in ATTACKS for name in folders}
     for name, folder in folders.items() if config.search_images != 0 else ():
         count = config.search_images
         if count is not None and names[name] == "MobileNet":
@@ -103,6 +107,7 @@ def main(config: Config) -> None:
         searched = tables.run(slow, SEARCHES, sources=[str(folder)], num_images=count)
         for attack, cells in searched.items():
             found.setdefault(attack, {})[name] = cells[name]
+            places[attack, name] = tables.folder(slow, num_images=count)
     if len(folders) > 1:
         found["ensemble"] = _ensembles(config, folders)
     rows = _rows(found, names)
@@ -112,6 +117,46 @@ def main(config: Config) -> None:
     )
     head = ("attacked on", "attack", *(f"→ {column}" for column in COLUMNS), "BRISQUE", "images")
     tables.write(RESULTS / "table1", title, head, rows, {"cells": found, "models": names})
+    tests = paired(places, names)
+    title = (
+        "Ours against each other attack on the same images: how many ours alone turned, how many "
+        "the other alone, and McNemar's exact two-sided p."
+    )
+    head = ("attacked on", "attack", *(f"→ {name}" for name in names.values()))
+    rows = [
+        [names[source], ROWS[attack], *(f"{b} : {c}, p = {p:.2g}" for b, c, p in row.values())]
+        for (attack, source), row in tests.items()
+    ]
+    found = {f"{attack} on {source}": row for (attack, source), row in tests.items()}
+    tables.write(RESULTS / "paired", title, head, rows, {"tests": found, "models": names})
+
+
+def paired(
+    places: Mapping[tuple[str, str], Path], names: Iterable[str]
+) -> dict[tuple[str, str], dict[str, McNemar]]:
+    """Ours against each other attack on the same images, for every model that judges.
+
+    Args:
+      places: (attack, source) to the folder of its run.
+      names: of the models, all of which judge.
+
+    Returns:
+      (attack, source), without ours, to name of the judge to the test's result.
+    """
+    return {
+        (attack, source): {
+            judge: mcnemar(
+                *tables.outcomes(
+                    tables.rows(places["ours", source], "ours", source),
+                    tables.rows(place, attack, source),
+                    prefix="" if judge == source else f"{judge}:",
+                )
+            )
+            for judge in names
+        }
+        for (attack, source), place in places.items()
+        if attack != "ours"
+    }
 
 
 def _ensembles(config: Config, folders: dict[str, Path]) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import inspect
@@ -9,6 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bfjax import evaluate, models, records
 from bfjax.attacks import bias_field
@@ -148,6 +151,49 @@ def folder(config: Inputs, *, num_images: int | None = None, split: str = "test"
     }
     digest = hashlib.sha256(json.dumps(common).encode()).hexdigest()
     return home() / "runs" / f"experiments-{digest[:12]}"
+
+
+def rows(folder: Path, attack: str, source: str) -> list[dict[str, str]]:
+    """The records of a cell, one row an image.
+
+    Args:
+      folder: of the runs.
+      attack: its name.
+      source: the name of the model that was attacked.
+
+    Returns:
+      The rows of `records.csv`.
+    """
+    path = folder / attack / source / "records.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def outcomes(
+    first: Sequence[Mapping[str, str]], second: Sequence[Mapping[str, str]], *, prefix: str = ""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Whether a model errs on the images that two cells share, as `mcnemar` takes it.
+
+    Args:
+      first: rows of one attack.
+      second: of the other, perhaps of fewer images.
+      prefix: of the model's columns.
+
+    Returns:
+      Labels (all 0), and 1 where the model is wrong: clean, under the first, under the second.
+    """
+    known = {row["file"]: row for row in second}
+
+    def wrong(row: Mapping[str, str], kind: str) -> bool:
+        return row[f"{prefix}{kind}_prediction"] != row["label"]
+
+    errs = [
+        (0, wrong(row, "clean"), wrong(row, "adversarial"), wrong(other, "adversarial"))
+        for row in first
+        if (other := known.get(row["file"])) is not None
+    ]
+    labels, clean, one, two = np.array(errs, int).reshape(-1, 4).T
+    return labels, clean, one, two
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -71,6 +71,28 @@ def test_table1_has_the_papers_rows_and_counts_of_its_own(classifiers, tmp_path,
     assert cells["ours"]["net"]["images"] == 12
     assert cells["ensemble"]["net"]["targets"].keys() == {"mobile", "net"}
     assert "\\toprule" in (tmp_path / "results" / "table1.tex").read_text(encoding="utf-8")
+    paired = json.loads((tmp_path / "results" / "paired.json").read_text(encoding="utf-8"))
+    assert paired["tests"].keys() == {
+        f"{attack} on {source}" for attack in ("transfer", "foolbox2-fgsm")
+        for source in ("net", "mobile")
+    }  # fmt: skip
+
+
+def test_two_attacks_are_compared_on_the_images_they_share():
+    def row(file, clean, adversarial):
+        kinds = {"clean": clean, "adversarial": adversarial}
+        predictions = {f"net:{kind}_prediction": value for kind, value in kinds.items()}
+        return {"file": file, "label": "ill", "clean_prediction": "well"} | predictions
+
+    first = [row("a", "ill", "well"), row("b", "ill", "ill"), row("c", "well", "well")]
+    first.append(row("alone", "ill", "well"))
+    second = [row("c", "well", "ill"), row("b", "ill", "well"), row("a", "ill", "ill")]
+    labels, clean, one, two = tables.outcomes(first, second, prefix="net:")
+    assert labels.tolist() == [0, 0, 0]
+    assert clean.tolist() == [0, 0, 1]
+    assert one.tolist() == [1, 0, 1]
+    assert two.tolist() == [0, 1, 0]
+    assert [len(values) for values in tables.outcomes(first, [])] == [0] * 4
 
 
 def test_experiments_on_the_same_models_and_images_share_their_runs(classifiers):
