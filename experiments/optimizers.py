@@ -118,9 +118,8 @@ def tune(config: Config, source: str) -> dict[str, float]:
         for size in sizes
     }
     attacked = [str(config.models[-1])]
-    found = tables.run(
-        config, attacks, sources=attacked, num_images=config.tuning_images, split="train"
-    )
+    found = tables.run(config, attacks, sources=attacked, num_images=config.tuning_images,
+                       split="train", measure=False)  # fmt: skip
     return {
         name: max(sizes, key=lambda s, n=name: found[f"{n}-{s}"][source]["targets"][source]["rate"])
         for name, sizes in STEP_SIZES.items()
