@@ -4,7 +4,8 @@
 
 Searches the open details (monomials, bound, penalties, coordinates), one after the other and again
 until none improves, on a half of the test images that the seed chooses, with the last of --models
-attacked. The best few are then made on all models; the half that took part in the search and the
+attacked: that should be the MobileNet, which is fine-tuned from ImageNet weights as the paper's
+were. The best few are then made on all models; the half that took part in the search and the
 one that did not are judged apart. All that was tried goes to `experiments/results/calibrate`; the
 runs lie in `BFJAX_HOME/runs`, shared with the other experiments, and resume there.
 

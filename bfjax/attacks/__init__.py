@@ -2,7 +2,7 @@
 
 from bfjax.attacks.bias import bias_field
 from bfjax.attacks.carlini_wagner import CarliniWagner, carlini_wagner_l2
-from bfjax.attacks.presets import fixed, foolbox2
+from bfjax.attacks.presets import fixed, foolbox2, paper
 from bfjax.attacks.saliency_map import SaliencyMap, saliency_map
 from bfjax.attacks.sign import bim, di_fgsm, fgsm, mi_fgsm, pgd, ti_mi_fgsm
 
@@ -17,6 +17,7 @@ __all__ = [
     "fixed",
     "foolbox2",
     "mi_fgsm",
+    "paper",
     "pgd",
     "saliency_map",
     "ti_mi_fgsm",

@@ -1,9 +1,10 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import bfjax
-from bfjax.attacks import fixed, foolbox2
+from bfjax.attacks import fixed, foolbox2, paper
 from tests.networks import answers, images, smooth_network
 
 
@@ -34,3 +35,24 @@ def test_the_presets_have_the_papers_baselines():
         assert jax.tree.structure(one) == jax.tree.structure(other)
     with pytest.raises(ValueError, match="epsilon"):
         fixed(epsilon=0.0)
+
+
+def test_the_papers_attack_says_every_detail_that_the_paper_says_or_leaves_open():
+    attack, batch = paper((12, 12)), images(2, low=0.2, high=0.8, shape=(12, 12, 1))
+    params = attack.perturbation.init(batch[0], None)
+    assert params.coefficients.shape == (45,)  # literal Eq. 4, D = 10, D0 = 1
+    assert params.control_points.shape == (256, 2)
+    # one step of 0.06 along the sign of the gradient: λ_a = 0.1 holds back what is below it
+    penalty = attack.penalty(params._replace(coefficients=jnp.ones(45)))
+    assert float(penalty) == pytest.approx(4.5)
+    moved = params._replace(control_points=params.control_points + 1)
+    assert float(attack.penalty(moved)) == 0
+    predict = smooth_network(classes=2, scale=1.0, shape=(12, 12, 1))
+    result = bfjax.run_batch(attack, predict, batch, answers(predict, batch))
+    assert result.trace.loss.shape == (2, 10)
+    coefficients = np.asarray(result.params.coefficients) / 0.06
+    assert abs(coefficients - coefficients.round()).max() < 1e-4
+    assert abs(coefficients).max() > 0
+    assert abs(result.adversarial - batch).max() <= 0.1 + 1e-6
+    with pytest.raises(ValueError, match="image_shape"):
+        paper((12,))
