@@ -25,8 +25,9 @@ from typing import Any
 
 import tyro
 
-from bfjax import data, records
+from bfjax import data, models
 from experiments import table1, table2, tables
+from experiments.cases import noted
 from experiments.tables import COLUMNS
 
 RESULTS = Path(__file__).parent / "results" / "calibrate"
@@ -73,14 +74,15 @@ def main(config: Config) -> None:
 
     descend(try_one)
     best = sorted(tried, key=try_one)[: config.finalists]
-    finals = {}
+    finals: dict[tuple[Setting, str], Rates] = {}
+    write(config, tried, finals, names)
     for setting in best:
         run(config, setting)
         chosen = files(few, setting, searched)
         others = files(all_, setting, searched) - chosen
         for part, images in (("searched", chosen), ("other", others)):
             finals[setting, part] = rates(all_, setting, names, sources=names, chosen=images)
-    write(tried, finals, names)
+        write(config, tried, finals, names)
 
 
 def run(
@@ -214,6 +216,7 @@ def distance(found: Rates) -> float:
 
 
 def write(
+    config: Config,
     tried: Mapping[Setting, Rates],
     finals: Mapping[tuple[Setting, str], Rates],
     names: Mapping[str, str],
@@ -234,16 +237,19 @@ def write(
             f"D0={low}, {source} → {judge}": rate for (low, source, judge), rate in found.items()
         }
 
-    results: dict[str, Any] = {
+    results = noted(config, [models.load_config(model) for model in config.models]) | {
         "models": dict(names),
         "tried": {describe(s): plain(found) for s, found in tried.items()},
         "finalists": {
             f"{describe(s)}; {part}": plain(found) for (s, part), found in finals.items()
         },
     }
-    title = "Distance of our success rates to the paper's, root mean square over both tables."
+    searched = names[config.models[-1].resolve().name]
+    title = (
+        "Distance of our success rates to the paper's, root mean square over both tables. "
+        f"Search: {searched} attacked, judged by all, on a half of the test images."
+    )
     tables.write(RESULTS / "calibrate", title, head, rows, results)
-    records.write_json(RESULTS / "calibrate.json", results)
 
 
 if __name__ == "__main__":
