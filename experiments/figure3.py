@@ -49,8 +49,8 @@ class Config:
     """Seed of that drawing."""
     batch_size: int = 16
     """Images attacked at once while X-rays are chosen."""
-    columns: int = 4
-    """X-rays in the figure, shared by the classifiers."""
+    columns: int = 6
+    """X-rays in the figure, shared by the classifiers: two of each show both directions."""
 
 
 class Block(NamedTuple):

@@ -149,6 +149,31 @@ def test_every_transformation_makes_an_attack_at_every_step_size(name):
         attack.optimizer.init(attack.perturbation.init(jnp.full((8, 8, 1), 0.5), None))
 
 
+@pytest.mark.slow
+def test_calibration_searches_one_half_and_judges_the_best_on_both(
+    classifiers, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(calibrate, "RESULTS", tmp_path / "results")
+    bounds = ({"max_change": 0.0001, "grid_size": 2}, {"max_change": 0.3, "grid_size": 2})
+    monkeypatch.setattr(calibrate, "DETAILS", {"bound": bounds})
+    monkeypatch.setattr(calibrate, "MIN_DEGREES", (0,))
+    options = {"data": "phantom", "batch_size": 6, "num_images": 12}
+    calibrate.main(calibrate.Config(models=classifiers, **options))
+    text = (tmp_path / "results" / "calibrate.json").read_text(encoding="utf-8")
+    found = json.loads(text)
+    assert len(found["tried"]) == 2
+    assert {len(rates) for rates in found["tried"].values()} == {2}  # one attacked, two judge
+    kept = [name.partition("; ") for name in found["finalists"]]
+    assert len({setting for setting, _, _ in kept}) == 1
+    assert [part for _, _, part in kept] == ["searched", "other"]
+    assert {len(rates) for rates in found["finalists"].values()} == {4}
+    assert str(tmp_path) not in text
+    lines = (tmp_path / "results" / "calibrate.md").read_text(encoding="utf-8").splitlines()[4:]
+    assert [line.split("|")[2].strip() for line in lines] == [
+        "searched", "other", "search", "search"
+    ]  # fmt: skip
+
+
 def test_two_checkpoints_of_one_architecture_are_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="none of the paper's classifiers"):
         tables.names([checkpoint(tmp_path / "a")])
