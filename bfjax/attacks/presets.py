@@ -24,9 +24,6 @@ def paper(image_shape: tuple[int, ...]) -> Attack:
     - λ_θ = 0: 0.01 13.0, 0.1 14.0;
     - coordinates in [−1, 1]: in [0, 1] 9.9.
 
-    The two tables disagree with each other by 1 point, and 312 images tell the monomials and λ_a of
-    0.05 to 0.2 not apart; the bound, λ_θ and the coordinates they do.
-
     Args:
       image_shape: (h, w) or (h, w, c) of the images to attack.
 

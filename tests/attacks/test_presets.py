@@ -42,9 +42,8 @@ def test_the_papers_attack_says_every_detail_that_the_paper_says_or_leaves_open(
     params = attack.perturbation.init(batch[0], None)
     assert params.coefficients.shape == (45,)  # literal Eq. 4, D = 10, D0 = 1
     assert params.control_points.shape == (256, 2)
-    # one step of 0.06 along the sign of the gradient: λ_a = 0.1 holds back what is below it
     penalty = attack.penalty(params._replace(coefficients=jnp.ones(45)))
-    assert float(penalty) == pytest.approx(4.5)
+    assert float(penalty) == pytest.approx(4.5)  # 0.1, summed over 45
     moved = params._replace(control_points=params.control_points + 1)
     assert float(attack.penalty(moved)) == 0
     predict = smooth_network(classes=2, scale=1.0, shape=(12, 12, 1))
