@@ -2,26 +2,22 @@
 
 A cell's folder holds its settings, a shard of records a batch, and in the end the merged records
 and a summary. How many devices and processes make the shards changes no result, and a run that
-was killed goes on after its last whole shards.
+was killed goes on after its last whole shards. A model that comes to judge later is shown the same
+attacked images, made again from what the shards store.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import pyarrow as pa
-from jaxtyping import Float, Integer
 
-from bfjax import data, measures, records, summary
-from bfjax.judges import Target, answers
-from bfjax.types import Attack, AttackResult, Params, Search
+from bfjax import data, records, summary
+from bfjax.judges import Target
+from bfjax.types import Attack, Search
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,9 +54,50 @@ class Cell:
 
     def missing(self) -> list[int]:
         """First images of the shards that this process has still to make."""
+        return self.left()[0]
+
+    def left(self) -> tuple[list[int], list[int]]:
+        """What this process has still to do.
+
+        Returns:
+          The first images of the shards to make, and of those that some models have yet to judge.
+          Where such a shard does not store what makes its images again, it is to be made anew.
+        """
         starts = range(0, len(self.source), self.batch_size)
-        own = starts[jax.process_index() :: jax.process_count()]
-        return [start for start in own if not self.shard(start).exists()]
+        missing, unjudged = [], []
+        for start in starts[jax.process_index() :: jax.process_count()]:
+            columns = records.columns(self.shard(start))
+            if self.yet_to_judge(columns):
+                stored = any(name.startswith(records.PARAMS) for name in columns)
+                (unjudged if stored else missing).append(start)
+        return missing, unjudged
+
+    def yet_to_judge(self, columns: Sequence[str]) -> list[Target]:
+        """The models of which there is nothing among some columns."""
+        return [t for t in self.targets if f"{self.prefix(t)}clean_prediction" not in columns]
+
+    def prefix(self, target: Target) -> str:
+        """What the columns of a model begin with."""
+        return "" if target.name == self.targets[0].name else f"{target.name}:"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the summary is there, and tells of all models."""
+        told = records.read_json(self.out / "summary.json").get("targets", {})
+        return all(target.name in told for target in self.targets)
+
+    def same_settings(self) -> None:
+        """Writes the settings of a new cell, or makes sure that they are those of the one there.
+
+        Raises:
+          ValueError: its settings are others, naming the first that differs. Models may come to
+            judge, or stay away, but not change.
+        """
+        path, settings = self.out / "settings.json", self.settings
+        known, now = records.read_json(path).get("models", {}), settings["models"]
+        if next(iter(known), None) == next(iter(now)):
+            settings = settings | {"models": {name: now.get(name, known[name]) for name in known}}
+        records.same_settings(path, settings)
 
     def images(self, starts: Sequence[int]) -> list[int]:
         """The indices of all images of some shards."""
@@ -92,143 +129,6 @@ def placed(cell: Cell, sharding: jax.sharding.Sharding) -> Cell:
     return dataclasses.replace(cell, attack=attack, targets=targets)
 
 
-class _Made(NamedTuple):
-    """Adversarial images (n, h, w, c), B̂ (n, h, w) where there is one, what makes them again."""
-
-    adversarial: np.ndarray
-    log_fields: np.ndarray | None
-    params: Params
-    objective: np.ndarray | None
-
-
-def judge(
-    cell: Cell,
-    split: jax.sharding.Sharding,
-    images: Float[np.ndarray, "n h w c"],
-    labels: Integer[np.ndarray, " n"],
-    indices: Integer[np.ndarray, " n"],
-    result: AttackResult,
-) -> tuple[dict[str, Any], Params]:
-    """Makes attacked images anew, as `rebuild` will, and has all models judge them.
-
-    Args:
-      cell: with its arrays on the devices of `split`.
-      split: how a batch lies on the devices.
-      images: at most as many as the devices take at once.
-      labels: the classes that they were attacked away from.
-      indices: where they stand in the cell's source.
-      result: of the attack, with at least n rows.
-
-    Returns:
-      The records' columns, and the parameters that are to be stored, all with n rows.
-    """
-    whole = functools.partial(filled, split, cell.batch_size)
-    names = cell.source.class_names
-    made = _made(cell.attack, result, images)
-    columns: dict[str, Any] = {
-        "file": [cell.source.names[i] for i in indices],
-        "label": [names[i] for i in labels],
-    }
-    if (np.asarray(cell.source.labels)[indices] < 0).any():
-        columns["label_from"] = ["predicted"] * len(labels)
-    for kind in ("clean", "adversarial", *(measures.SAVED_AS if cell.measure else ())):
-        pictures = images if kind == "clean" else made.adversarial
-        if kind in measures.SAVED_AS:
-            pictures = measures.as_saved(pictures, kind)
-        pictures = whole(pictures)
-        for target in cell.targets:
-            prefix = "" if target is cell.targets[0] else f"{target.name}:"
-            asked = target.name, indices.tobytes(), labels.tobytes()
-            found = cell.said.get(asked) if kind == "clean" else None
-            if found is None:
-                found = answers(target, pictures, labels, names)
-            if kind == "clean":
-                cell.said[asked] = found
-            columns |= {f"{prefix}{kind}_{what}": values for what, values in found.items()}
-    change = np.abs(np.asarray(made.adversarial, np.float64) - images)
-    columns |= {"max_change": change.max((1, 2, 3)), "mean_change": change.mean((1, 2, 3))}
-    if made.objective is not None:
-        columns["objective"] = made.objective
-    if made.log_fields is not None:
-        columns["max_log_field"] = np.abs(made.log_fields).max((1, 2))
-    if cell.measure:
-        columns |= measures.of_images(images, made.adversarial)
-        if made.log_fields is not None:
-            columns |= measures.of_fields(made.log_fields, made.params)
-    size = sum(leaf[0].size for leaf in jax.tree.leaves(made.params))
-    return columns, made.params if cell.store_all or size < images[0].size else {}
-
-
-def _made(attack: Attack | Search, result: AttackResult, images: np.ndarray) -> _Made:
-    if isinstance(attack, Search):
-        adversarial = np.asarray(result.adversarial)[: len(images)]
-        return _Made(adversarial, None, {"adversarial": adversarial}, None)
-    objective = np.asarray(result.trace.objective)[: len(images), -1]
-    params = jax.tree.map(lambda leaf: leaf[: len(images)], jax.device_get(result.params))
-    single = jax.device_put(attack, jax.local_devices()[0])
-    made = [
-        jax.device_get(_perturbed(single, jax.tree.map(lambda p, i=i: p[i], params), image))
-        for i, image in enumerate(images)
-    ]
-    log_fields, adversarial = zip(*made, strict=True)
-    fields = None if log_fields[0] is None else np.stack(log_fields)
-    return _Made(np.stack(adversarial), fields, params, objective)
-
-
-def filled(split: jax.sharding.Sharding, batch_size: int, values: np.ndarray) -> jax.Array:
-    """A full batch on the devices, all that is ever compiled for: the last value is repeated.
-
-    Args:
-      split: how a batch lies on the devices.
-      batch_size: of each device.
-      values: at least one, at most what the devices take.
-
-    Returns:
-      Placed as `split` says.
-    """
-    missing = len(split.device_set) * batch_size - len(values)
-    whole = np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
-    return jax.device_put(whole, split)
-
-
-@jax.jit
-def _perturbed(attack, params, image):
-    """(B̂, X_a) of one image: the one program that makes the image judged and the image rebuilt.
-
-    In a batch, or fused with the classifier, XLA may round differently.
-    """
-    field = attack.perturbation.log_field
-    return None if field is None else field(params), attack.perturbation.apply(params, image)
-
-
-def rebuild(
-    attack: Attack | Search, source: data.Source, table: pa.Table, row: int
-) -> tuple[jax.Array, jax.Array | None, jax.Array]:
-    """One attacked image again, bit for bit, from the parameters that its run stored.
-
-    Args:
-      attack: the attack of the run.
-      source: the images of the run.
-      table: its shards.
-      row: which image.
-
-    Returns:
-      The clean image (h, w, c), its log field (h, w) or `None` where the attack has none, the
-      adversarial image (h, w, c).
-
-    Raises:
-      ValueError: the table holds no parameters, or those of another attack.
-    """
-    image = jnp.asarray(data.to_float(source[row]["image"]))
-    if not isinstance(attack, Attack):  # a search stores its images, as they come
-        stored = records.read_params(table, row, {"adversarial": image})
-        return image, None, jnp.asarray(stored["adversarial"])
-    like = jax.eval_shape(lambda x: attack.perturbation.init(x, jax.random.key(0)), image)
-    params = records.read_params(table, row, like)
-    log_field, adversarial = _perturbed(attack, params, image)
-    return image, log_field, adversarial
-
-
 def merge(cell: Cell, seconds: float, count: int) -> dict[str, Any]:
     """Merges the shards of all processes into `records.csv`, and writes `summary.json`.
 
@@ -241,13 +141,24 @@ def merge(cell: Cell, seconds: float, count: int) -> dict[str, Any]:
       The summary, as `summary.json` holds it.
     """
     results = records.without_params(records.read_shards(cell.out / "shards"))
+    # of models that came later and were interrupted, some shards say nothing
+    results = results.select([n for n in results.column_names if not results[n].null_count])
     records.write_csv(cell.out / "records.csv", results)
-    found = {"settings": cell.settings} | summary.summarize(
-        results, cell.source.class_names, [target.name for target in cell.targets]
+    known = records.read_json(cell.out / "settings.json")["models"] | cell.settings["models"]
+    prefixes = {name: "" if i == 0 else f"{name}:" for i, name in enumerate(known)}
+    judged = [n for n, p in prefixes.items() if f"{p}clean_prediction" in results.column_names]
+    settings = cell.settings | {"models": {name: known[name] for name in judged}}
+    records.write_json(cell.out / "settings.json", settings)
+    found = {"settings": settings} | summary.summarize(results, cell.source.class_names, judged)
+    before = records.read_json(cell.out / "summary.json")
+    found["run"] = (
+        before["run"]
+        if before and not count
+        else summary.environment()
+        | {
+            "images_in_this_run": count,
+            "seconds_of_this_run": round(seconds, 2),
+        }
     )
-    found["run"] = summary.environment() | {
-        "images_in_this_run": count,
-        "seconds_of_this_run": round(seconds, 2),
-    }
     records.write_json(cell.out / "summary.json", found)  # last: who has it is finished
     return found

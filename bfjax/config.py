@@ -105,7 +105,7 @@ class EvaluateConfig(RunConfig):
     """Makes attacks on many models and has all of them judge each: the transfer matrices.
 
     Writes OUT/ATTACK/SOURCE/, each like the folder of `bfjax attack`, and OUT/summary.json. An
-    interrupted run goes on where it stopped, and attacks may be added to one that is finished.
+    interrupted run goes on where it stopped; attacks, and models that judge, may be added later.
     """
 
     sources: tuple[str, ...] = ()
@@ -116,7 +116,8 @@ class EvaluateConfig(RunConfig):
     attacks: dict[str, str] = dataclasses.field(default_factory=dict)
     """Names and functions of bfjax.attacks, such as: ours bias_field strong "bim(epsilon=0.2)"."""
     store_all: bool = False
-    """Also store the images made by attacks whose parameters are as large as an image."""
+    """Also store the images made by attacks whose parameters are as large as an image; without, a
+    model that is to judge them later has them attacked again."""
     out: Path = Path("bfjax-evaluate")
     """Folder for the results."""
 

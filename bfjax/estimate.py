@@ -20,10 +20,10 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
-from bfjax import attacks, cells, data, feed, measures, models, running
+from bfjax import attacks, cells, data, feed, measures, models, records, running
 from bfjax.cells import Cell
 from bfjax.config import TrainConfig
-from bfjax.judges import answers
+from bfjax.judges import Target, answers
 from bfjax.optimization import make_step
 from bfjax.preparation import prepare, side_of
 from bfjax.types import Attack
@@ -65,12 +65,25 @@ def of_cell(cell: Cell) -> Estimate:
     Raises:
       ValueError: as `running.run`.
     """
-    missing = cell.missing()
-    if not missing:
+    missing, unjudged = cell.left()
+    if not missing and not unjudged:
         return Estimate(str(cell.out), "nothing", 0.0, 0)
     split = feed.split_locally()
-    chosen = cell.images(missing[: split.mesh.size])
+    chosen = cell.images((missing or unjudged)[: split.mesh.size])
     images, labels = next(iter(feed.in_order(data.Subset(cell.source, chosen), len(chosen))))
+    batch = feed.filled(split, cell.batch_size, images)
+    versions = 2 + (len(measures.SAVED_AS) if cell.measure else 0)
+
+    def judging(targets: Sequence[Target], shards: Sequence[int]) -> float:
+        names, batches = cell.source.class_names, -(-len(shards) // split.mesh.size)
+        judged = [functools.partial(answers, t, batch, labels, names) for t in targets]
+        return batches * versions * seconds(lambda: [judge() for judge in judged])
+
+    if not missing:
+        count = len(cell.images(unjudged))
+        later = cell.yet_to_judge(records.columns(cell.shard(unjudged[0])))
+        work = f"{count} images, to be judged by {', '.join(t.name for t in later)}"
+        return Estimate(str(cell.out), work, judging(later, unjudged), 0)
     long_enough = isinstance(cell.attack, Attack) and cell.attack.num_steps >= _STEPS
     # a gradient costs the same in all of them
     sample = cell if long_enough else dataclasses.replace(cell, attack=attacks.bim())
@@ -85,13 +98,9 @@ def of_cell(cell: Cell) -> Estimate:
     with contextlib.suppress(_EnoughError):
         running.attack_images(ready, split, images, labels, np.array(chosen), tick)
     step = times[-1] - times[-2]  # the first one compiled
-    batch = cells.filled(split, cell.batch_size, images)
-    judged = [functools.partial(answers, t, batch, labels) for t in ready.targets]
-    forward = seconds(lambda: [judge(cell.source.class_names) for judge in judged])
-    versions = 2 + (len(measures.SAVED_AS) if cell.measure else 0)
     batches = -(-len(missing) // split.mesh.size)
     count = len(cell.images(missing))
-    took = batches * (step * cell.num_gradients + forward * versions)
+    took = batches * step * cell.num_gradients + judging(ready.targets, missing)
     size = count * (_RECORD + 4 * _stored(cell, images[0]))
     return Estimate(str(cell.out), f"{count} images", took, size)
 

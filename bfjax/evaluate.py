@@ -19,6 +19,7 @@ from bfjax import (
     estimate,
     gallery,
     judges,
+    judging,
     native,
     progress,
     records,
@@ -104,9 +105,8 @@ def evaluate_models(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def _run(cell: Cell, bar: Any, description: str) -> dict[str, Any]:
-    """All missing shards of a cell by all processes, then its summary by the first."""
-    finished = cell.out / "summary.json"
-    if not finished.exists():
+    """All that is left of a cell by all processes, then its summary by the first."""
+    if not cell.finished:
         started = time.perf_counter()
         total = len(cell.images(cell.missing())) * cell.num_gradients
         task = bar.add_task(description, total=total)
@@ -116,8 +116,8 @@ def _run(cell: Cell, bar: Any, description: str) -> dict[str, Any]:
         if jax.process_index() == 0:
             cells.merge(cell, time.perf_counter() - started, count)
         _wait(f"{cell.out}: summary")
-    records.same_settings(cell.out / "settings.json", cell.settings)
-    return json.loads(finished.read_text(encoding="utf-8"))
+    cell.same_settings()
+    return json.loads((cell.out / "summary.json").read_text(encoding="utf-8"))
 
 
 def _wait(name: str) -> None:
@@ -295,7 +295,7 @@ def _draw_gallery(config: AttackConfig, cell: Cell) -> None:
     made = attack_of(config, cell.source[0]["image"].shape)
     with progress.bar() as bar:
         for row in bar.track(cases, description="drawing"):
-            image, log_field, adversarial = cells.rebuild(made, cell.source, table, row)
+            image, log_field, adversarial = judging.rebuild(made, cell.source, table, row)
             if log_field is not None:  # which a bias field has
                 case = gallery.Case(rows[row], image, log_field, adversarial)
                 gallery.draw(config.out / "gallery", row, case)

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from bfjax import (
-    cells,
     data,
     estimate,
     feed,
@@ -210,7 +209,7 @@ def explain_images(
     Raises:
       ValueError: an image is not the one that was attacked.
     """
-    whole = functools.partial(cells.filled, split, config.batch_size // len(split.device_set))
+    whole = functools.partial(feed.filled, split, config.batch_size // len(split.device_set))
     names = run.settings["class_names"]
     labels = whole(np.array([names.index(run.rows[row]["label"]) for row in rows], np.int32))
     made = [run.rebuild(row) for row in rows]

@@ -133,3 +133,19 @@ def on_every(split: NamedSharding) -> NamedSharding:
       The sharding of everything that is no batch.
     """
     return NamedSharding(split.mesh, PartitionSpec())
+
+
+def filled(split: jax.sharding.Sharding, batch_size: int, values: np.ndarray) -> jax.Array:
+    """A full batch on the devices, all that is ever compiled for: the last value is repeated.
+
+    Args:
+      split: how a batch lies on the devices.
+      batch_size: of each device.
+      values: at least one, at most what the devices take.
+
+    Returns:
+      Placed as `split` says.
+    """
+    missing = len(split.device_set) * batch_size - len(values)
+    whole = np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
+    return jax.device_put(whole, split)

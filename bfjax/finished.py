@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from bfjax import cells, data, records
+from bfjax import data, judging, records
 from bfjax.config import BiasFieldConfig
 from bfjax.evaluate import attack_of
 from bfjax.specification import parse
@@ -80,7 +80,7 @@ class Run(NamedTuple):
         Raises:
           ValueError: the clean image is not the one that was attacked.
         """
-        image, field, adversarial = cells.rebuild(self.attack, self.source, self.table, row)
+        image, field, adversarial = judging.rebuild(self.attack, self.source, self.table, row)
         image, adversarial = np.asarray(image), np.asarray(adversarial)
         change = float(np.abs(adversarial - image).mean())
         known = self.rows[row]

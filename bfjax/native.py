@@ -219,7 +219,7 @@ def _judge(
     """What all models say of a batch of written files."""
     size, resize = cell.settings["image_size"], cell.settings["resize"]
     images = np.stack([read_back(path, image_size=size, resize=resize) for path in files])
-    whole = cells.filled(split, cell.batch_size, images)
+    whole = feed.filled(split, cell.batch_size, images)
     names = cell.source.class_names
     labels = np.array([names.index(row["label"]) for row in rows])
     found = [

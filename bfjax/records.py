@@ -134,13 +134,68 @@ def read_shards(folder: Path) -> pa.Table:
     Raises:
       ValueError: naming the shard that cannot be read.
     """
-    tables = []
-    for path in sorted(folder.glob("*.parquet")):
-        try:
-            tables.append(pa.parquet.read_table(path))
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path} cannot be read ({error}); delete it and run again") from None
-    return pa.concat_tables(tables)
+    tables = [read_shard(path) for path in sorted(folder.glob("*.parquet"))]
+    # a model that comes to judge later has columns in some shards before it has them in all
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def read_shard(path: Path) -> pa.Table:
+    """One shard.
+
+    Args:
+      path: the shard.
+
+    Returns:
+      The table.
+
+    Raises:
+      ValueError: naming it, if it cannot be read.
+    """
+    with _readable(path):
+        return pa.parquet.read_table(path)
+
+
+def columns(path: Path) -> list[str]:
+    """The names of a shard's columns.
+
+    Args:
+      path: the shard.
+
+    Returns:
+      The names; none where there is no shard.
+
+    Raises:
+      ValueError: naming it, if it cannot be read.
+    """
+    if not path.exists():
+        return []
+    with _readable(path):
+        return pa.parquet.read_schema(path).names
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); delete it and run again") from None
+
+
+def add_columns(path: Path, columns: dict[str, Any]) -> None:
+    """Writes a shard anew, with further columns.
+
+    Args:
+      path: the shard.
+      columns: name → one value an image.
+
+    Raises:
+      ValueError: naming it, if it cannot be read.
+    """
+    table = read_shard(path)
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    with replacing(path) as temporary:
+        pa.parquet.write_table(table, temporary, compression="zstd")
 
 
 def without_params(table: pa.Table) -> pa.Table:
@@ -166,6 +221,26 @@ def write_csv(path: Path, table: pa.Table) -> None:
         pa.csv.write_csv(table, temporary)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """What a run wrote with `write_json`.
+
+    Args:
+      path: its settings, or its summary.
+
+    Returns:
+      The object; an empty one where there is no file.
+
+    Raises:
+      ValueError: it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        raise ValueError(f"{path} is not valid JSON; delete it or choose another --out") from None
+
+
 def same_settings(path: Path, settings: dict[str, Any]) -> None:
     """Writes the settings of a new run, or makes sure that a run being resumed has the same.
 
@@ -176,13 +251,10 @@ def same_settings(path: Path, settings: dict[str, Any]) -> None:
     Raises:
       ValueError: when the folder holds a run with other settings, naming the first that differs.
     """
-    if not path.exists():
+    before = read_json(path)
+    if not before:
         write_json(path, settings)
         return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is not valid JSON; delete it or choose another --out") from None
     for name in sorted(before.keys() | settings.keys()):
         if before.get(name) != settings.get(name):
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Integer
 
-from bfjax import cells, data, feed, records
+from bfjax import cells, data, feed, judging, records
 from bfjax.attack import run_batch, run_stream
 from bfjax.cells import Cell
 from bfjax.judges import answers
@@ -23,8 +24,9 @@ _Shard = tuple[int, dict[str, Any], Params]  # its first image, columns, what ma
 def run(cell: Cell, on_step: Callable[[int], object] = lambda gradients: None) -> int:
     """Makes the missing shards, as many at once as this process has devices.
 
-    A run that is killed loses the shards under way: one batch, or, of an attack that stops early,
-    those whose last images still resist.
+    Shards that are there, and that some models have yet to judge, are shown to those models first:
+    nothing is attacked again. A run that is killed loses the shards under way: one batch, or, of an
+    attack that stops early, those whose last images still resist.
 
     Args:
       cell: what to run.
@@ -38,14 +40,15 @@ def run(cell: Cell, on_step: Callable[[int], object] = lambda gradients: None) -
       ValueError: for images or weights that do not fit, naming the culprit.
       OSError: a shard cannot be written; the earlier ones stay.
     """
-    records.same_settings(cell.out / "settings.json", cell.settings)
-    missing = cell.missing()
+    cell.same_settings()
+    missing, unjudged = cell.left()
     split = feed.split_locally()
+    ready = cells.placed(cell, feed.on_every(split)) if missing or unjudged else cell
+    _judge_later(ready, split, unjudged)
     indices = cell.images(missing)
     if not missing:
         return 0
     reader = feed.in_order(data.Subset(cell.source, indices), split.mesh.size * cell.batch_size)
-    ready = cells.placed(cell, feed.on_every(split))
     streams = isinstance(cell.attack, Attack) and cell.attack.stop is not None
     shards = (_stream if streams else _batch_by_batch)(ready, split, missing, reader, on_step)
     for start, columns, params in shards:
@@ -69,6 +72,25 @@ def _batch_by_batch(
             rows = slice(i * cell.batch_size, (i + 1) * cell.batch_size)
             part = {name: values[rows] for name, values in columns.items()}
             yield start, part, jax.tree.map(lambda leaf, rows=rows: leaf[rows], params)
+
+
+def _judge_later(cell: Cell, split: jax.sharding.NamedSharding, starts: Sequence[int]) -> None:
+    """Adds to shards what models say of their images that have yet to judge them."""
+    devices = split.mesh.size
+
+    def lacking(start: int) -> list[str]:
+        columns = records.columns(cell.shard(start))
+        return [target.name for target in cell.yet_to_judge(columns)]
+
+    for _, group in itertools.groupby(starts, key=lacking):
+        alike = list(group)
+        images_of = data.Subset(cell.source, cell.images(alike))
+        reader = feed.in_order(images_of, devices * cell.batch_size)
+        for k, (images, _) in enumerate(reader):
+            together = alike[k * devices : (k + 1) * devices]
+            found = judging.judge_later(cell, split, images, together)
+            for start, columns in zip(together, found, strict=True):
+                records.add_columns(cell.shard(start), columns)
 
 
 def _stream(
@@ -99,7 +121,7 @@ def _stream(
     ):
         stopped = np.asarray(done.result.trace.stopped)
         on_step(int(stopped[:, :-1].sum()))  # of these steps the first alone was made
-        columns, params = cells.judge(
+        columns, params = judging.judge(
             cell, split, done.images, done.labels, np.array(done.numbers), done.result
         )
         rows |= {n: _row(columns, params, row) for row, n in enumerate(done.numbers)}
@@ -139,7 +161,7 @@ def attack_images(
     Raises:
       ValueError: as `run`.
     """
-    whole = functools.partial(cells.filled, split, cell.batch_size)
+    whole = functools.partial(feed.filled, split, cell.batch_size)
     labels = _known(cell, split, images, labels)
     # a key an image, so that results do not depend on the batches
     keys = _keys(jax.random.key(cell.seed), whole(indices))
@@ -148,7 +170,7 @@ def attack_images(
     result = run_batch(cell.attack, predict, whole(images), whole(labels), key=keys, **steps)
     if not steps:
         on_step(len(images) * cell.num_gradients)
-    return cells.judge(cell, split, images, labels, indices, result)
+    return judging.judge(cell, split, images, labels, indices, result)
 
 
 def _known(
@@ -160,7 +182,7 @@ def _known(
     """The labels; where they are not known, what the attacked model itself answers."""
     if (labels >= 0).all():
         return labels
-    names, batch = cell.source.class_names, cells.filled(split, cell.batch_size, images)
+    names, batch = cell.source.class_names, feed.filled(split, cell.batch_size, images)
     found = answers(cell.targets[0], batch, labels, names)["prediction"]
     return np.array([names.index(name) for name in found], np.int32)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bfjax
-from bfjax import cells, data, estimate, evaluate, judges, models, records, running
+from bfjax import data, estimate, evaluate, judges, judging, models, records, running
 from bfjax.config import AttackConfig, BiasFieldConfig
 
 SIZE, COUNT, BATCH = 32, 10, 4
@@ -125,7 +125,7 @@ def test_stored_parameters_rebuild_every_image(finished):
     attack = evaluate.attack_of(options, (SIZE, SIZE, 1))
     predict = models.load(options.model)
     for i in range(COUNT):
-        image, log_field, adversarial = cells.rebuild(attack, source, table, i)
+        image, log_field, adversarial = judging.rebuild(attack, source, table, i)
         largest, change = float(abs(log_field).max()), float(abs(adversarial - image).max())
         assert largest == pytest.approx(float(rows[i]["max_log_field"]), abs=1e-6)
         assert change == pytest.approx(float(rows[i]["max_change"]), abs=1e-6)
@@ -150,7 +150,7 @@ def test_rebuilding_is_exact(model, tmp_path, monkeypatch):
     attack = evaluate.attack_of(options, (SIZE, SIZE, 1))
     table = records.read_shards(tmp_path / "shards")
     for i in range(COUNT):
-        _, _, again = cells.rebuild(attack, source, table, i)
+        _, _, again = judging.rebuild(attack, source, table, i)
         np.testing.assert_array_equal(again, adversarial[i])
 
 
@@ -246,7 +246,7 @@ def test_early_stop_attacks_each_image_as_alone_and_goes_on(model, tmp_path):
     table = records.read_shards(out / "shards")
     source = data.load("phantom", "test", image_size=SIZE, num_examples=COUNT)
     for i, row in enumerate(rows):
-        image, _, adversarial = cells.rebuild(attack, source, table, i)
+        image, _, adversarial = judging.rebuild(attack, source, table, i)
         change = np.abs(np.asarray(adversarial, np.float64) - np.asarray(image))
         assert row["mean_change"] == pytest.approx(change.mean(), rel=1e-6)
     before = {path.name: path.stat().st_mtime_ns for path in shards[:2]}

@@ -44,13 +44,14 @@ LAYERS = {
     "summary": {"metrics", "measures"},
     "specification": {"types", "attack", "attacks"},
     "judges": {"types", "attack", "models"},
-    "cells": {"types", "attack", "data", "feed", "judges", "measures", "records", "summary"},
-    "running": {"types", "attack", "cells", "data", "feed", "judges", "records"},
+    "cells": {"types", "data", "judges", "records", "summary"},
+    "judging": {"types", "cells", "data", "feed", "judges", "measures", "records"},
+    "running": {"types", "attack", "cells", "data", "feed", "judges", "judging", "records"},
     "native": {
         *("types", "field", "cells", "config", "data", "estimate", "feed", "judges", "metrics"),
         *("progress", "records"),
     },
-    "finished": {"types", "cells", "config", "data", "evaluate", "records", "specification"},
+    "finished": {"types", "config", "data", "evaluate", "judging", "records", "specification"},
     "map_gallery": {"records"},
     "map_summary": {"explain", "metrics", "records", "summary"},
     "explaining": {
@@ -63,7 +64,7 @@ LAYERS = {
     },
     "estimate": {
         *("types", "attacks", "cells", "config", "data", "feed", "judges", "measures", "models"),
-        *("optimization", "preparation", "running", "validation"),
+        *("optimization", "preparation", "records", "running", "validation"),
     },
 }
 ABOVE_THE_LINE = ("types", "field", "attack", "attacks", "explain", "metrics")

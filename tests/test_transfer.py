@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import bfjax
-from bfjax import cells, cli, data, evaluate, judges, models, records
+from bfjax import cli, data, evaluate, judges, judging, models, records
 from bfjax.config import EvaluateConfig
 from tests.test_evaluate import CLASSES, SIZE, checkpoint
 
@@ -70,7 +70,7 @@ def test_clean_images_are_judged_once_for_all_cells(finished, sources, tmp_path,
         asked.append(target.name)
         return judges.answers(target, images, labels, class_names)
 
-    monkeypatch.setattr(cells, "answers", counting)
+    monkeypatch.setattr(judging, "answers", counting)
     config = options(sources, tmp_path / "again")
     assert evaluate.evaluate_models(config)["attacks"] == finished[1]["attacks"]
     batches = COUNT // BATCH
