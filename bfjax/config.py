@@ -116,8 +116,7 @@ class EvaluateConfig(RunConfig):
     attacks: dict[str, str] = dataclasses.field(default_factory=dict)
     """Names and functions of bfjax.attacks, such as: ours bias_field strong "bim(epsilon=0.2)"."""
     store_all: bool = False
-    """Also store the images made by attacks whose parameters are as large as an image; without, a
-    model that is to judge them later has them attacked again."""
+    """Also store images whose attack has parameters as large; else later judges attack anew."""
     out: Path = Path("bfjax-evaluate")
     """Folder for the results."""
 

@@ -19,7 +19,7 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,13 @@ def main(config: Config) -> None:
     names = tables.names(config.models)
     whole = config.num_images or len(data.load(config.data, "test", image_size=32))
     searched, half = config.models[-1].resolve().name, whole // 2
-    few, all_ = tables.folder(config, num_images=half), tables.folder(config)
+    few = tables.folder(config, config.models[-1], num_images=half)
     tried: dict[Setting, Rates] = {}
 
     def try_one(setting: Setting) -> float:
         if setting not in tried:
             run(config, setting, sources=[str(config.models[-1])], num_images=half)
-            tried[setting] = rates(few, setting, names, sources=[searched])
+            tried[setting] = rates({searched: few}, setting, names)
             print(describe(setting), f"{distance(tried[setting]):.2f}", flush=True)
         return distance(tried[setting])
 
@@ -78,10 +78,11 @@ def main(config: Config) -> None:
     write(config, tried, finals, names)
     for setting in best:
         run(config, setting)
+        every = {model.resolve().name: tables.folder(config, model) for model in config.models}
         chosen = files(few, setting, searched)
-        others = files(all_, setting, searched) - chosen
+        others = files(every[searched], setting, searched) - chosen
         for part, images in (("searched", chosen), ("other", others)):
-            finals[setting, part] = rates(all_, setting, names, sources=names, chosen=images)
+            finals[setting, part] = rates(every, setting, names, chosen=images)
         write(config, tried, finals, names)
 
 
@@ -151,20 +152,18 @@ def files(folder: Path, setting: Setting, source: str) -> set[str]:
 
 
 def rates(
-    folder: Path,
+    folders: Mapping[str, Path],
     setting: Setting,
     names: Mapping[str, str],
     *,
-    sources: Iterable[str],
     chosen: Set[str] | None = None,
 ) -> Rates:
     """Success rates of some images.
 
     Args:
-      folder: of the runs.
+      folders: names of the models that were attacked, and where the runs lie.
       setting: that was run.
       names: of the models, and how the paper calls them.
-      sources: those that were attacked.
       chosen: the files that count; none: all.
 
     Returns:
@@ -172,7 +171,7 @@ def rates(
     """
     found = {}
     for low in MIN_DEGREES:
-        for source in sources:
+        for source, folder in folders.items():
             rows = tables.rows(folder, attack(setting, low)[0], source)
             rows = [row for row in rows if chosen is None or row["file"] in chosen]
             for judge, column in names.items():

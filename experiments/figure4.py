@@ -76,7 +76,7 @@ def main(config: Config) -> None:
     """Attacks, explains, draws; what was done before is not done again."""
     cells = tables.run(config, dict([tables.attack()]), split=config.split)["ours"]
     folders = {model.resolve().name: model for model in config.models}
-    turned = {name: cells[name]["targets"][name]["fooled"] for name in folders}
+    turned = {name: cell["targets"][name]["fooled"] for name, cell in cells.items()}
     found = {name: explain(config, folders[name], n) for name, n in turned.items() if n}
     if not found:
         print("no image is turned: no figure")
@@ -125,7 +125,7 @@ def explain(config: Config, model: Path, fooled: int) -> Explained:
     Returns:
       What is drawn.
     """
-    folder = tables.folder(config, split=config.split) / "ours" / model.resolve().name
+    folder = tables.folder(config, model, split=config.split) / "ours" / model.resolve().name
     few = ExplainConfig(
         dir=folder,
         model=str(model),

@@ -54,6 +54,8 @@ def main(config: Config) -> None:
     found, rows = {}, []
     for model in config.models:
         name = model.resolve().name
+        if name not in cells:
+            continue
         few = min(cells[name]["targets"][name]["fooled"], config.num_maps)
         for options in OPTIONS if few else ():
             told = ", ".join(f"{key}={value}" for key, value in options.items()) or "default"
@@ -83,7 +85,7 @@ def explain(config: Config, model: Path, few: int, options: dict[str, Any]) -> d
     Returns:
       The summary of `bfjax explain`, with `gaps`: control to ratio.
     """
-    folder = tables.folder(config, split="train") / "ours" / model.resolve().name
+    folder = tables.folder(config, model, split="train") / "ours" / model.resolve().name
     defaults = {field.name: field.default for field in dataclasses.fields(ExplainConfig)}
     # named by what all options were, so that another default is another folder
     whole = {key: options.get(key, defaults[key]) for key in sorted(set().union(*OPTIONS))}

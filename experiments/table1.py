@@ -98,17 +98,21 @@ def main(config: Config) -> None:
     names = tables.names(config.models)
     folders = {folder.resolve().name: folder for folder in config.models}
     found = tables.run(config, ATTACKS)
-    places = {(attack, name): tables.folder(config) for attack in ATTACKS for name in folders}
+    places = {
+        (attack, name): tables.folder(config, folders[name])
+        for attack, cells in found.items()
+        for name in cells
+    }
+    slow = dataclasses.replace(config, batch_size=config.search_batch_size)
     for name, folder in folders.items() if config.search_images != 0 else ():
         count = config.search_images
         if count is not None and names[name] == "MobileNet":
             count = max(count, 128)
-        slow = dataclasses.replace(config, batch_size=config.search_batch_size)
         searched = tables.run(slow, SEARCHES, sources=[str(folder)], num_images=count)
         for attack, cells in searched.items():
-            found.setdefault(attack, {})[name] = cells[name]
-            places[attack, name] = tables.folder(slow, num_images=count)
-    if len(folders) > 1:
+            found.setdefault(attack, {}).update(cells)
+            places |= {(attack, n): tables.folder(slow, folder, num_images=count) for n in cells}
+    if len(folders) > 2:  # two others or more
         found["ensemble"] = _ensembles(config, folders)
     rows = _rows(found, names)
     title = (
@@ -124,7 +128,7 @@ def main(config: Config) -> None:
     )
     head = ("attacked on", "attack", *(f"→ {name}" for name in names.values()))
     rows = [
-        [names[source], ROWS[attack], *(f"{b} : {c}, p = {p:.2g}" for b, c, p in row.values())]
+        [names[source], ROWS[attack], *(_compared(row.get(judge)) for judge in names)]
         for (attack, source), row in tests.items()
     ]
     found = {f"{attack} on {source}": row for (attack, source), row in tests.items()}
@@ -138,25 +142,25 @@ def paired(
 
     Args:
       places: (attack, source) to the folder of its run.
-      names: of the models, all of which judge.
+      names: of the models that judge.
 
     Returns:
-      (attack, source), without ours, to name of the judge to the test's result.
+      (attack, source), without ours, to name of the judge to the test's result, where it has judged
+      both.
     """
-    return {
-        (attack, source): {
-            judge: mcnemar(
-                *tables.outcomes(
-                    tables.rows(places["ours", source], "ours", source),
-                    tables.rows(place, attack, source),
-                    prefix="" if judge == source else f"{judge}:",
-                )
-            )
-            for judge in names
-        }
-        for (attack, source), place in places.items()
-        if attack != "ours"
-    }
+    found = {}
+    for (attack, source), place in places.items():
+        if attack == "ours" or ("ours", source) not in places:
+            continue
+        ours = tables.rows(places["ours", source], "ours", source)
+        other = tables.rows(place, attack, source)
+        found[attack, source] = {}
+        for judge in names:
+            prefix = "" if judge == source else f"{judge}:"
+            if f"{prefix}clean_prediction" in ours[0].keys() & other[0].keys():
+                outcomes = tables.outcomes(ours, other, prefix=prefix)
+                found[attack, source][judge] = mcnemar(*outcomes)
+    return found
 
 
 def _ensembles(config: Config, folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
@@ -167,26 +171,25 @@ def _ensembles(config: Config, folders: dict[str, Path]) -> dict[str, dict[str, 
     }
     sources = ["+".join(others) for others in together.values()]
     cells = tables.run(config, {"ensemble": ATTACKS["transfer"]}, sources=sources)["ensemble"]
-    return {
-        judge: cells["+".join(Path(other).resolve().name for other in others)]
+    called = {
+        judge: "+".join(Path(other).resolve().name for other in others)
         for judge, others in together.items()
     }
+    return {judge: cells[name] for judge, name in called.items() if name in cells}
+
+
+def _compared(test: McNemar | None) -> str:
+    return "-" if test is None else "{} : {}, p = {:.2g}".format(*test)
 
 
 def _rows(found: dict[str, dict[str, Any]], names: dict[str, str]) -> list[list[str]]:
     rows = []
-    by_column = {column: name for name, column in names.items()}
     for source, title in names.items():
         for attack, label in ROWS.items():
             if (summary := found.get(attack, {}).get(source)) is None:
                 continue
             paper = PAPER[title].get(attack, (None,) * 4)
-            cells = [
-                tables.cell(summary["targets"][by_column[column]], figure)
-                if column in by_column
-                else "-"
-                for column, figure in zip(COLUMNS, paper[:3], strict=True)
-            ]
+            cells = tables.judged(summary, names, paper[:3])
             last = (tables.quality(summary, paper[3]), str(summary["images"]))
             rows.append([title, label, *cells, *last])
     for judge, summary in found.get("ensemble", {}).items():

@@ -75,9 +75,9 @@ def main(config: Config) -> None:
     found = tables.run(config, dict(grid))
     rows = []
     for i, ((size, low), (name, _)) in enumerate(zip(GRID, grid, strict=True)):
-        for source, title in names.items():
-            paper = PAPER[title][i]
-            rows.append([str(size), str(low), *_row(found[name][source], title, names, paper)])
+        for source, cell in in_order(found[name], names).items():
+            paper = PAPER[names[source]][i]
+            rows.append([str(size), str(low), *_row(cell, names[source], names, paper)])
     head = ("grid", "D0", "attacked on", *(f"→ {column}" for column in COLUMNS), *_LAST)
     title = (
         "Success in %: fooled / right when clean by the model in the column (95 % interval), and "
@@ -94,20 +94,24 @@ def main(config: Config) -> None:
     ):
         swept = tables.run(config, attacks, num_images=config.sweep_images)
         rows = [
-            [str(value), *_row(swept[name][source], title, names)]
+            [str(value), *_row(cell, names[source], names)]
             for name, value in zip(attacks, values, strict=True)
-            for source, title in names.items()
+            for source, cell in in_order(swept[name], names).items()
         ]
         head = (stem, "attacked on", *(f"→ {column}" for column in COLUMNS), *_LAST)
-        count = next(iter(next(iter(swept.values())).values()))["images"]
-        title = f"As Table 2, on {count} test images: {label}."
+        title = f"As Table 2, on a part of the test images drawn by seed {config.seed}: {label}."
         tables.write(RESULTS / stem, title, head, rows, {"cells": swept, "models": names})
         figure = draw(dict(zip(values, swept.values(), strict=True)), label, names)
         with records.replacing(RESULTS / f"{stem}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=120)
 
 
-_LAST = ("BRISQUE", "TV of B̂", "above 8 cycles, %", "folded, %")
+_LAST = ("BRISQUE", "TV of B̂", "above 8 cycles, %", "folded, %", "images")
+
+
+def in_order(cells: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """The cells that are there, in the paper's order of the models."""
+    return {source: cells[source] for source in names if source in cells}
 
 
 def _row(
@@ -116,18 +120,14 @@ def _row(
     names: dict[str, str],
     paper: tuple[float | None, ...] = (None,) * 4,
 ) -> list[str]:
-    by_column = {column: name for name, column in names.items()}
-    cells = [
-        tables.cell(summary["targets"][by_column[column]], figure) if column in by_column else "-"
-        for column, figure in zip(COLUMNS, paper[:3], strict=True)
-    ]
     return [
         title,
-        *cells,
+        *tables.judged(summary, names, paper[:3]),
         tables.quality(summary, paper[3]),
         f"{summary['mean_total_variation']:.0f}",
         f"{100 * summary['mean_high_frequency_share']:.2f}",
         f"{100 * summary['mean_folded_share']:.1f}",
+        str(summary["images"]),
     ]
 
 
@@ -147,9 +147,11 @@ def draw(
     figure = Figure(figsize=(7.2, 2.9), layout="constrained")
     FigureCanvasAgg(figure)
     success, quality = figure.subplots(1, 2)
-    values = list(swept)
     for source, title in names.items():
-        cells = [row[source] for row in swept.values()]
+        there = {value: row[source] for value, row in swept.items() if source in row}
+        if not there:
+            continue
+        values, cells = list(there), list(there.values())
         rates = [cell["targets"][source] for cell in cells]
         shares = np.array([rate["rate"] for rate in rates], float)
         ends = np.array([wilson_interval(rate["fooled"], rate["correct"]) for rate in rates])

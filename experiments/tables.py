@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,11 @@ class Inputs:
     """The options of both tables."""
 
     models: tuple[Path, ...]
-    """Folders of the checkpoints: of ResNet50, DenseNet121 and a MobileNet, or some of them."""
+    """Folders of the checkpoints: of ResNet50, DenseNet121 and a MobileNet, or some of them. More
+    may join later: what is there is judged by them, not attacked again."""
+    attacked: tuple[str, ...] = ()
+    """Names of those of --models that are attacked now; all judge, and what is there of the others
+    is shown too. None: all."""
     data: str = "chest_xray"
     """Data set, or the folder where it lies."""
     batch_size: int = 16
@@ -96,13 +100,14 @@ def run(
     split: str = "test",
     measure: bool = True,
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Runs what is missing of an evaluation; every model judges.
+    """Runs what is missing of an evaluation; every model judges, also what was attacked before.
 
     Args:
       config: the options.
       attacks: name to text, as `bfjax evaluate` takes them; one name stands for one attack in all
         experiments, which share what was run.
-      sources: the models that are attacked, or several as one, `"A+B"`; by default each.
+      sources: the models that are attacked, or several as one, `"A+B"`; by default each. Of those
+        that `config.attacked` does not name, what is there is read.
       num_images: in place of the config's.
       split: whose images are attacked.
       measure: also what is not the success.
@@ -111,41 +116,51 @@ def run(
       Name of the attack to name of the source to the cell's summary.
     """
     everyone = tuple(map(str, config.models))
-    attacked = everyone if sources is None else tuple(sources)
-    out = folder(config, num_images=num_images, split=split)
-    whole = EvaluateConfig(
-        sources=attacked,
-        targets=tuple(model for model in everyone if model not in attacked),
-        attacks=dict(attacks),
-        data=config.data,
-        split=split,
-        batch_size=config.batch_size,
-        num_images=num_images or config.num_images,
-        seed=config.seed,
-        measure=measure,
-        out=out,
-    )
-    evaluate.evaluate_models(whole)
-    return {
-        name: {cell.parent.name: _read(cell) for cell in sorted(out.glob(f"{name}/*/summary.json"))}
-        for name in attacks
-    }
+    judging = {Path(model).resolve().name for model in everyone}
+    if unknown := sorted(set(config.attacked) - judging):
+        raise ValueError(f"--attacked {unknown[0]} is none of --models, {sorted(judging)}")
+    found: dict[str, dict[str, dict[str, Any]]] = {attack: {} for attack in attacks}
+    for source in everyone if sources is None else sources:
+        out = folder(config, source, num_images=num_images, split=split)
+        whole = EvaluateConfig(
+            sources=(source,),
+            targets=tuple(model for model in everyone if model != source),
+            attacks=dict(attacks),
+            data=config.data,
+            split=split,
+            batch_size=config.batch_size,
+            num_images=num_images or config.num_images,
+            seed=config.seed,
+            measure=measure,
+            store_all=True,
+            out=out,
+        )
+        name = "+".join(Path(part).resolve().name for part in source.split("+"))
+        if judging.intersection(config.attacked or judging).issuperset(name.split("+")):
+            evaluate.evaluate_models(whole)
+        for attack, cells in found.items():
+            if (file := out / attack / name / "summary.json").exists():
+                cells[name] = _read(file, judging)
+    return found
 
 
-def folder(config: Inputs, *, num_images: int | None = None, split: str = "test") -> Path:
-    """Where attacks of these models on these images lie, in `BFJAX_HOME`/runs, and are resumed.
+def folder(
+    config: Inputs, source: str | Path, *, num_images: int | None = None, split: str = "test"
+) -> Path:
+    """Where attacks of a model on these images lie, in `BFJAX_HOME`/runs, and are resumed.
 
     Args:
       config: the options.
+      source: the checkpoint that is attacked, or several as one, `"A+B"`.
       num_images: in place of the config's.
       split: whose images are attacked.
 
     Returns:
       A folder whose name tells apart all that its cells have in common; a cell lies in
-      ATTACK/SOURCE.
+      ATTACK/SOURCE. Who judges is not part of it.
     """
     common = {
-        "models": sorted(models.load_config(model).sha256 for model in config.models),
+        "attacked": [models.load_config(Path(part)).sha256 for part in str(source).split("+")],
         "images": [config.data, split, num_images or config.num_images, config.seed],
         "batch_size": config.batch_size,
     }
@@ -196,10 +211,31 @@ def outcomes(
     return labels, clean, one, two
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, judging: Collection[str]) -> dict[str, Any]:
     found = json.loads(file.read_text(encoding="utf-8"))
     found["settings"]["data"] = Path(found["settings"]["data"]).name
+    found["targets"] = {n: rate for n, rate in found["targets"].items() if n in judging}
     return found
+
+
+def judged(
+    summary: Mapping[str, Any], names: Mapping[str, str], paper: Sequence[float | None]
+) -> list[str]:
+    """The success rates of a cell, one for each of the paper's classifiers.
+
+    Args:
+      summary: of the cell.
+      names: of the models, and how the paper calls them.
+      paper: the paper's figures, in its order.
+
+    Returns:
+      Text for the columns; a dash where the model has not judged.
+    """
+    by_column = {names[name]: rate for name, rate in summary["targets"].items()}
+    return [
+        cell(by_column[column], figure) if column in by_column else "-"
+        for column, figure in zip(COLUMNS, paper, strict=True)
+    ]
 
 
 def cell(rate: Mapping[str, Any], paper: float | None = None) -> str:

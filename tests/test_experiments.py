@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from PIL import Image
 
-from bfjax import models
+from bfjax import models, running
 from bfjax.specification import parse
 from experiments import calibrate, figure2, optimizers, table1, table2, tables, white_box
 from tests.test_evaluate import checkpoint
@@ -58,23 +58,48 @@ def classifiers(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_table1_has_the_papers_rows_and_counts_of_its_own(classifiers, tmp_path, monkeypatch):
     monkeypatch.setattr(table1, "RESULTS", tmp_path / "results")
+    classifiers = (*classifiers, checkpoint(tmp_path / "dense", seed=1))
+    called = {"net": "ResNet50", "dense": "DenseNet121", "mobile": "MobileNet"}
+    monkeypatch.setattr(
+        tables, "names", lambda models: {n: c for n, c in called.items() if tmp_path / n in models}
+    )
     few = {"ours": "bias_field(degree=2, grid_size=3, num_steps=1)", "transfer": "fgsm"}
     monkeypatch.setattr(table1, "ATTACKS", few)
     monkeypatch.setattr(table1, "SEARCHES", {"foolbox2-fgsm": "fgsm"})
     options = {"data": "phantom", "batch_size": 6, "num_images": 12, "search_images": 6}
+
+    def lines():
+        text = (tmp_path / "results" / "table1.md").read_text(encoding="utf-8")
+        return [line.split(" | ") for line in text.splitlines()[4:]]
+
+    # one model attacked at first, and judged by two
+    table1.main(table1.Config(models=classifiers[:2], attacked=("net",), **options))
+    assert [line[:2] for line in lines()] == [
+        ["| ResNet50", "ours"], ["| ResNet50", "ours, momentum and DIM"],
+        ["| ResNet50", "FGSM, smallest"],
+    ]  # fmt: skip
+    assert all(line[3].startswith("-") for line in lines())  # DenseNet121 has not judged
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*/shards/*.parquet")}
+    attacked = []
+    real = running.attack_images
+    monkeypatch.setattr(
+        running, "attack_images", lambda cell, *rest: attacked.append(cell) or real(cell, *rest)
+    )
     table1.main(table1.Config(models=classifiers, **options))
-    lines = (tmp_path / "results" / "table1.md").read_text(encoding="utf-8").splitlines()[4:]
-    assert len(lines) == 2 * (len(table1.ATTACKS) + 1) + 2
-    assert lines[0].startswith("| ResNet50 | ours | ")
-    assert "[38.69]" in lines[0]
+    assert not [cell for cell in attacked if cell.shard(0) in before]
+    lines = lines()
+    assert len(lines) == 3 * (len(table1.ATTACKS) + 1) + 3
+    assert lines[0][:2] == ["| ResNet50", "ours"]
+    assert "[38.69]" in lines[0][2]
+    assert all("/" in cell for line in lines[:-3] for cell in line[2:5])
     cells = json.loads((tmp_path / "results" / "table1.json").read_text(encoding="utf-8"))["cells"]
     assert cells["ours"]["net"]["images"] == 12
-    assert cells["ensemble"]["net"]["targets"].keys() == {"mobile", "net"}
+    assert cells["ensemble"]["net"]["targets"].keys() == {"mobile", "net", "dense"}
     assert "\\toprule" in (tmp_path / "results" / "table1.tex").read_text(encoding="utf-8")
     paired = json.loads((tmp_path / "results" / "paired.json").read_text(encoding="utf-8"))
     assert paired["tests"].keys() == {
         f"{attack} on {source}" for attack in ("transfer", "foolbox2-fgsm")
-        for source in ("net", "mobile")
+        for source in ("net", "mobile", "dense")
     }  # fmt: skip
 
 
@@ -98,9 +123,15 @@ def test_two_attacks_are_compared_on_the_images_they_share():
 def test_experiments_on_the_same_models_and_images_share_their_runs(classifiers):
     one = table1.Config(models=classifiers, data="phantom", num_images=12)
     other = table2.Config(models=classifiers[::-1], data="phantom", sweep_images=12)
-    assert tables.folder(one) == tables.folder(other, num_images=12) != tables.folder(other)
-    assert tables.folder(one) != tables.folder(one, split="train")
-    assert tables.folder(one) != tables.folder(dataclasses.replace(one, models=classifiers[:1]))
+    mobile, net = classifiers
+    assert tables.folder(one, net) == tables.folder(other, net, num_images=12)
+    assert tables.folder(one, net) != tables.folder(other, net)
+    assert tables.folder(one, net) != tables.folder(one, net, split="train")
+    assert tables.folder(one, net) != tables.folder(one, mobile)
+    alone = dataclasses.replace(one, models=classifiers[:1])  # who judges is no part of it
+    assert tables.folder(one, mobile) == tables.folder(alone, mobile)
+    with pytest.raises(ValueError, match="--attacked nobody is none of --models"):
+        tables.run(dataclasses.replace(one, attacked=("nobody",)), {})
     default = tables.attack(grid_size=16, min_degree=1)
     assert default == tables.attack(degree=10) == ("ours", table1.ATTACKS["ours"])
     assert tables.attack(max_change=0.2) == ("max_change=0.2", "bias_field(max_change=0.2)")
@@ -214,10 +245,10 @@ def test_calibration_judges_the_halves_apart(tmp_path):
         folder.mkdir(parents=True)
         (folder / "records.csv").write_text("\n".join([head, *rows]) + "\n")
     names = {"a": "ResNet50", "b": "MobileNet"}
-    found = calibrate.rates(tmp_path, setting, names, sources=["a"])
+    found = calibrate.rates({"a": tmp_path}, setting, names)
     assert found[0, "ResNet50", "ResNet50"] == pytest.approx(100 / 3)  # 4 was wrong when clean
     assert found[2, "ResNet50", "MobileNet"] == pytest.approx(100 / 3)
-    half = calibrate.rates(tmp_path, setting, names, sources=["a"], chosen={"2", "3"})
+    half = calibrate.rates({"a": tmp_path}, setting, names, chosen={"2", "3"})
     assert half[0, "ResNet50", "ResNet50"] == 0
     assert half[0, "ResNet50", "MobileNet"] == 100
     assert calibrate.files(tmp_path, setting, "a") == {"1", "2", "3", "4"}
