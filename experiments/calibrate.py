@@ -26,7 +26,7 @@ from typing import Any
 import tyro
 
 from bfjax import data, models
-from experiments import table1, table2, tables
+from experiments import recorded, table1, table2, tables
 from experiments.cases import noted
 from experiments.tables import COLUMNS
 
@@ -148,7 +148,7 @@ def descend(distance_of: Callable[[Setting], float]) -> Setting:
 
 def files(folder: Path, setting: Setting, source: str) -> set[str]:
     """The images of a run."""
-    return {row["file"] for row in tables.rows(folder, attack(setting, 0)[0], source)}
+    return {row["file"] for row in recorded.rows(folder, attack(setting, 0)[0], source)}
 
 
 def rates(
@@ -172,7 +172,7 @@ def rates(
     found = {}
     for low in MIN_DEGREES:
         for source, folder in folders.items():
-            rows = tables.rows(folder, attack(setting, low)[0], source)
+            rows = recorded.rows(folder, attack(setting, low)[0], source)
             rows = [row for row in rows if chosen is None or row["file"] in chosen]
             for judge, column in names.items():
                 prefix = "" if judge == source else f"{judge}:"

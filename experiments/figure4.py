@@ -74,7 +74,7 @@ class Explained(NamedTuple):
 
 def main(config: Config) -> None:
     """Attacks, explains, draws; what was done before is not done again."""
-    cells = tables.run(config, dict([tables.attack()]), split=config.split)["ours"]
+    cells = tables.run(config, dict([tables.attack()]), split=config.split, images=True)["ours"]
     folders = {model.resolve().name: model for model in config.models}
     turned = {name: cell["targets"][name]["fooled"] for name, cell in cells.items()}
     found = {name: explain(config, folders[name], n) for name, n in turned.items() if n}

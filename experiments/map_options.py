@@ -50,7 +50,7 @@ class Config(tables.Inputs):
 def main(config: Config) -> None:
     """Attacks, maps, and writes the table."""
     names = tables.names(config.models)
-    cells = tables.run(config, dict([tables.attack()]), split="train")["ours"]
+    cells = tables.run(config, dict([tables.attack()]), split="train", images=True)["ours"]
     found, rows = {}, []
     for model in config.models:
         name = model.resolve().name

@@ -21,7 +21,7 @@ from typing import Any
 import tyro
 
 from bfjax.metrics import McNemar, mcnemar
-from experiments import tables
+from experiments import recorded, tables
 from experiments.tables import COLUMNS
 
 RESULTS = Path(__file__).parent / "results" / "table1"
@@ -152,8 +152,8 @@ def paired(
     for (attack, source), place in places.items():
         if attack == "ours" or ("ours", source) not in places:
             continue
-        ours = tables.rows(places["ours", source], "ours", source)
-        other = tables.rows(place, attack, source)
+        ours = recorded.rows(places["ours", source], "ours", source)
+        other = recorded.rows(place, attack, source)
         found[attack, source] = {}
         for judge in names:
             prefix = "" if judge == source else f"{judge}:"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import inspect
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from bfjax.attacks import bias_field
 from bfjax.config import EvaluateConfig
 from bfjax.home import home
 from bfjax.metrics import wilson_interval
+from experiments import recorded
 
 COLUMNS = ("ResNet50", "DenseNet121", "MobileNet")
 _ARCHITECTURES = {
@@ -99,8 +99,9 @@ def run(
     num_images: int | None = None,
     split: str = "test",
     measure: bool = True,
+    images: bool = False,
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Runs what is missing of an evaluation; every model judges, also what was attacked before.
+    """Runs what is not recorded of an evaluation; every model judges, also what is there already.
 
     Args:
       config: the options.
@@ -111,36 +112,48 @@ def run(
       num_images: in place of the config's.
       split: whose images are attacked.
       measure: also what is not the success.
+      images: the attacked images are wanted too, which are not recorded.
 
     Returns:
       Name of the attack to name of the source to the cell's summary.
     """
-    everyone = tuple(map(str, config.models))
-    judging = {Path(model).resolve().name for model in everyone}
-    if unknown := sorted(set(config.attacked) - judging):
-        raise ValueError(f"--attacked {unknown[0]} is none of --models, {sorted(judging)}")
+    judges = {path.resolve().name: models.load_config(path).sha256 for path in config.models}
+    if unknown := sorted(set(config.attacked) - judges.keys()):
+        raise ValueError(f"--attacked {unknown[0]} is none of --models, {sorted(judges)}")
     found: dict[str, dict[str, dict[str, Any]]] = {attack: {} for attack in attacks}
-    for source in everyone if sources is None else sources:
+    for source in map(str, config.models) if sources is None else sources:
         out = folder(config, source, num_images=num_images, split=split)
-        whole = EvaluateConfig(
-            sources=(source,),
-            targets=tuple(model for model in everyone if model != source),
-            attacks=dict(attacks),
-            data=config.data,
-            split=split,
-            batch_size=config.batch_size,
-            num_images=num_images or config.num_images,
-            seed=config.seed,
-            measure=measure,
-            store_all=True,
-            out=out,
-        )
         name = "+".join(Path(part).resolve().name for part in source.split("+"))
-        if judging.intersection(config.attacked or judging).issuperset(name.split("+")):
-            evaluate.evaluate_models(whole)
+        left = {
+            attack: text
+            for attack, text in attacks.items()
+            if not recorded.is_complete(recorded.summary(out, attack), text, judges)
+            or (images and not (out / attack / name / "summary.json").exists())
+        }
+        if left and judges.keys() & (config.attacked or judges) >= set(name.split("+")):
+            whole = EvaluateConfig(
+                sources=(source,),
+                targets=tuple(str(model) for model in config.models if str(model) != source),
+                attacks=left,
+                data=config.data,
+                split=split,
+                batch_size=config.batch_size,
+                num_images=num_images or config.num_images,
+                seed=config.seed,
+                measure=measure,
+                store_all=True,
+                out=out,
+            )
+            try:
+                evaluate.evaluate_models(whole)
+            finally:  # interrupted, those that are finished
+                for attack in left:
+                    if (out / attack / name / "summary.json").exists():
+                        recorded.keep(out, attack, name)
         for attack, cells in found.items():
-            if (file := out / attack / name / "summary.json").exists():
-                cells[name] = _read(file, judging)
+            if (summary := recorded.summary(out, attack)) is not None:
+                targets = {n: rate for n, rate in summary["targets"].items() if n in judges}
+                cells[name] = summary | {"targets": targets}
     return found
 
 
@@ -161,27 +174,11 @@ def folder(
     """
     common = {
         "attacked": [models.load_config(Path(part)).sha256 for part in str(source).split("+")],
-        "images": [config.data, split, num_images or config.num_images, config.seed],
+        "images": [Path(config.data).name, split, num_images or config.num_images, config.seed],
         "batch_size": config.batch_size,
     }
     digest = hashlib.sha256(json.dumps(common).encode()).hexdigest()
     return home() / "runs" / f"experiments-{digest[:12]}"
-
-
-def rows(folder: Path, attack: str, source: str) -> list[dict[str, str]]:
-    """The records of a cell, one row an image.
-
-    Args:
-      folder: of the runs.
-      attack: its name.
-      source: the name of the model that was attacked.
-
-    Returns:
-      The rows of `records.csv`.
-    """
-    path = folder / attack / source / "records.csv"
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def outcomes(
@@ -209,13 +206,6 @@ def outcomes(
     ]
     labels, clean, one, two = np.array(errs, int).reshape(-1, 4).T
     return labels, clean, one, two
-
-
-def _read(file: Path, judging: Collection[str]) -> dict[str, Any]:
-    found = json.loads(file.read_text(encoding="utf-8"))
-    found["settings"]["data"] = Path(found["settings"]["data"]).name
-    found["targets"] = {n: rate for n, rate in found["targets"].items() if n in judging}
-    return found
 
 
 def judged(

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import jax.numpy as jnp
 import pytest
@@ -7,7 +8,16 @@ from PIL import Image
 
 from bfjax import models, running
 from bfjax.specification import parse
-from experiments import calibrate, figure2, optimizers, table1, table2, tables, white_box
+from experiments import (
+    calibrate,
+    figure2,
+    optimizers,
+    recorded,
+    table1,
+    table2,
+    tables,
+    white_box,
+)
 from tests.test_evaluate import checkpoint
 
 
@@ -42,6 +52,13 @@ def test_figure2_attacks_all_and_draws_what_both_fields_fool(tmp_path, monkeypat
     with Image.open(tmp_path / "figure2" / "figure2.png") as picture:
         assert picture.width > 600
     assert (tmp_path / "figure2" / "figure2.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.fixture(autouse=True)
+def cells(tmp_path, monkeypatch):
+    """Where finished cells are recorded."""
+    monkeypatch.setattr(recorded, "CELLS", tmp_path / "cells")
+    return tmp_path / "cells"
 
 
 @pytest.fixture
@@ -87,6 +104,14 @@ def test_table1_has_the_papers_rows_and_counts_of_its_own(classifiers, tmp_path,
     )
     table1.main(table1.Config(models=classifiers, **options))
     assert not [cell for cell in attacked if cell.shard(0) in before]
+    assert attacked
+    # all is recorded: without the runs themselves the same tables, and nothing is attacked
+    tables_of = {p.name: p.read_bytes() for p in (tmp_path / "results").iterdir()}
+    shutil.rmtree(tmp_path / "home")
+    attacked.clear()
+    table1.main(table1.Config(models=classifiers, **options))
+    assert not attacked
+    assert {p.name: p.read_bytes() for p in (tmp_path / "results").iterdir()} == tables_of
     lines = lines()
     assert len(lines) == 3 * (len(table1.ATTACKS) + 1) + 3
     assert lines[0][:2] == ["| ResNet50", "ours"]
@@ -237,6 +262,8 @@ def test_calibration_finds_the_best_of_separable_readings_and_asks_once():
 
 def test_calibration_judges_the_halves_apart(tmp_path):
     setting = (0,) * len(calibrate.DETAILS)
+    settings = {"class_names": ["N", "P"], "data": "phantom"}
+    summary = json.dumps({"settings": settings, "targets": {"a": {}, "b": {}}})
     head = "file,label,clean_prediction,adversarial_prediction"
     head += ",b:clean_prediction,b:adversarial_prediction"
     rows = ["1,N,N,P,N,N", "2,N,N,N,N,P", "3,P,P,P,N,P", "4,P,N,P,P,P"]
@@ -244,6 +271,8 @@ def test_calibration_judges_the_halves_apart(tmp_path):
         folder = tmp_path / calibrate.attack(setting, low)[0] / "a"
         folder.mkdir(parents=True)
         (folder / "records.csv").write_text("\n".join([head, *rows]) + "\n")
+        (folder / "summary.json").write_text(summary)
+        recorded.keep(tmp_path, calibrate.attack(setting, low)[0], "a")
     names = {"a": "ResNet50", "b": "MobileNet"}
     found = calibrate.rates({"a": tmp_path}, setting, names)
     assert found[0, "ResNet50", "ResNet50"] == pytest.approx(100 / 3)  # 4 was wrong when clean

@@ -13,7 +13,7 @@ import bfjax
 from bfjax import attacks, data, map_summary
 from bfjax.data.phantom import phantom
 from bfjax.models import load_config
-from experiments import cases, figure1, figure3, figure4, figure5, map_options, tables
+from experiments import cases, figure1, figure3, figure4, figure5, map_options, recorded, tables
 from experiments.inputs import Inputs, Loaded, load
 from experiments.lungs import lungs, relate
 from tests.networks import answers, images, smooth_network
@@ -114,6 +114,7 @@ def test_figure3_has_a_block_for_each_classifier_and_a_row_for_each_attack(
 @pytest.mark.slow
 def test_figure4_maps_what_was_turned_and_resumes(model, tmp_path, monkeypatch):
     monkeypatch.setenv("BFJAX_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(recorded, "CELLS", tmp_path / "cells")
     monkeypatch.setattr(figure4, "RESULTS", tmp_path / "figure4")
     (tmp_path / "figure4").mkdir()
     config = figure4.Config(
@@ -192,6 +193,7 @@ def test_map_options_are_tried_one_at_a_time_and_their_gap_is_that_of_the_areas(
     model, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("BFJAX_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(recorded, "CELLS", tmp_path / "cells")
     monkeypatch.setattr(tables, "_ARCHITECTURES", {load_config(model).architecture: "ResNet50"})
     monkeypatch.setattr(map_options, "RESULTS", tmp_path)
     monkeypatch.setattr(map_options, "OPTIONS", ({}, {"mask_size": 3, "num_steps": 2}))

@@ -1,0 +1,114 @@
+"""What finished cells amount to, small enough to be committed: to check a table, nobody attacks.
+
+A file of `experiments/results/cells` is of one model attacked on one set of images. It holds each
+attack's summary, and for every image what each model saw in it, clean and attacked: a string with a
+digit an image, the number of the class. Experiments run a cell only if it is not recorded here for
+the same weights, attack and images; delete the files to run everything again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bfjax import records
+
+CELLS = Path(__file__).parent / "results" / "cells"
+_KINDS = ("clean", "adversarial")
+
+
+def keep(folder: Path, attack: str, source: str) -> None:
+    """Records a finished cell.
+
+    Args:
+      folder: of the runs of one model on one set of images; its name is the file's.
+      attack: the name of the attack.
+      source: the name of the model that was attacked.
+    """
+    cell = folder / attack / source
+    with (cell / "records.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    summary = json.loads((cell / "summary.json").read_text(encoding="utf-8"))
+    summary["settings"]["data"] = Path(summary["settings"]["data"]).name
+    number = {name: str(i) for i, name in enumerate(summary["settings"]["class_names"])}
+
+    def digits(column: str) -> str:
+        return "".join(number[row[column]] for row in rows)
+
+    seen = {
+        judge: {kind: digits(f"{_prefix(judge, source)}{kind}_prediction") for kind in _KINDS}
+        for judge in summary["targets"]
+    }
+    path = CELLS / f"{folder.name}.json"
+    known = records.read_json(path) or {"attacks": {}}
+    known |= {"images": [row["file"] for row in rows], "labels": digits("label")}
+    known["attacks"][attack] = {"summary": summary, "seen": seen}
+    records.write_json(path, known)
+
+
+def summary(folder: Path, attack: str) -> dict[str, Any] | None:
+    """The summary of a recorded cell.
+
+    Args:
+      folder: of the runs.
+      attack: the name of the attack.
+
+    Returns:
+      As `bfjax evaluate` wrote it; none if it is not recorded.
+    """
+    known = records.read_json(CELLS / f"{folder.name}.json").get("attacks", {})
+    return known[attack]["summary"] if attack in known else None
+
+
+def rows(folder: Path, attack: str, source: str) -> list[dict[str, str]]:
+    """What the models saw in each image of a recorded cell.
+
+    Args:
+      folder: of the runs.
+      attack: the name of the attack.
+      source: the name of the model that was attacked.
+
+    Returns:
+      One row an image, with the columns of `records.csv` that hold classes.
+
+    Raises:
+      ValueError: the cell is not recorded.
+    """
+    known = records.read_json(CELLS / f"{folder.name}.json")
+    if attack not in known.get("attacks", {}):
+        raise ValueError(f"{CELLS / folder.name}.json holds no {attack}: run the experiment first")
+    one = known["attacks"][attack]
+    names = one["summary"]["settings"]["class_names"]
+    columns = {"label": known["labels"]} | {
+        f"{_prefix(judge, source)}{kind}_prediction": digits
+        for judge, kinds in one["seen"].items()
+        for kind, digits in kinds.items()
+    }
+    return [
+        {"file": image} | {name: names[int(digits[i])] for name, digits in columns.items()}
+        for i, image in enumerate(known["images"])
+    ]
+
+
+def is_complete(found: Mapping[str, Any] | None, text: str, judges: Mapping[str, str]) -> bool:
+    """Whether a recorded cell is of this attack, and all models have judged it.
+
+    Args:
+      found: its summary.
+      text: the attack, as `bfjax evaluate` takes it.
+      judges: names of the models to the sha256 of their weights.
+
+    Returns:
+      Whether nothing is left to do.
+    """
+    if found is None or found["settings"]["attack"] != text:
+        return False
+    judged = {name: known["sha256"] for name, known in found["settings"]["models"].items()}
+    return judges.items() <= judged.items()
+
+
+def _prefix(judge: str, source: str) -> str:
+    return "" if judge == source else f"{judge}:"
