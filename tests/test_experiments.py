@@ -16,6 +16,7 @@ from experiments import (
     table1,
     table2,
     tables,
+    transfer,
     white_box,
 )
 from tests.test_evaluate import checkpoint
@@ -195,6 +196,37 @@ def test_optimizers_are_tuned_on_other_images_and_drawn(classifiers, tmp_path, m
     assert all(seconds > 0 for seconds in found["seconds_of_a_step"].values())
     with Image.open(tmp_path / "results" / "optimizers.png") as picture:
         assert picture.width > 900
+
+
+@pytest.mark.slow
+def test_variants_are_ranked_by_transfer_and_told_quiet_from_loud(
+    classifiers, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(transfer, "RESULTS", tmp_path / "results")
+    few = {
+        "ours": "bias_field(degree=2, grid_size=2, max_change=0.1)",
+        "weak": "bias_field(degree=2, grid_size=2, max_change=0.1, step_size=0.001)",
+        "loud": "bias_field(degree=2, grid_size=2, max_change=0.6, step_size=0.2)",
+    }
+    monkeypatch.setattr(transfer, "VARIANTS", few)
+    options = {"data": "phantom", "batch_size": 8, "num_images": 8}
+    transfer.main(transfer.Config(models=classifiers, **options))
+    lines = (tmp_path / "results" / "transfer.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("ResNet50 attacked on 8 training images")  # the last of the models
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[4:]]
+    assert {text for text, *_ in rows} == set(few.values())
+    rates = [float(row[2]) for row in rows]
+    assert rates == sorted(rates, reverse=True)
+    fields = {row[0]: float(row[5]) for row in rows}
+    quiet = {row[0]: row[1] for row in rows}
+    assert fields[few["weak"]] < fields[few["ours"]] < fields[few["loud"]]
+    assert quiet[few["ours"]] == "yes"
+    assert quiet[few["loud"]] == "no"
+
+
+@pytest.mark.parametrize("name", transfer.VARIANTS)
+def test_every_variant_can_be_made(name):
+    assert parse(transfer.VARIANTS[name], (8, 8, 1)).num_steps in (10, 20)
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
