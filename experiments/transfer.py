@@ -4,10 +4,10 @@
 
 Variants of the paper's attack are made on training images, so that the rows of Table 1 that take
 the best of them are of images that had no part in the choice. A variant is as quiet as the paper's
-attack if neither its mean BRISQUE nor its mean max |B̂| is larger (where the model is sure, the
-penalty leaves the paper's field at 0: its median says little), over all models attacked. The last of
---models alone is attacked by default, all judge. The runs lie in `BFJAX_HOME/runs` and resume there;
-the table goes to `experiments/results/transfer`.
+attack if neither its mean BRISQUE nor its mean max |B̂| is larger, over all models attacked (where a
+model is sure, the penalty leaves the paper's field at 0: its median says little). The last of
+--models alone is attacked by default, all judge. The runs lie in `BFJAX_HOME/runs` and resume
+there; the table goes to `experiments/results/transfer`.
 """
 
 from __future__ import annotations
