@@ -93,18 +93,23 @@ def rows(folder: Path, attack: str, source: str) -> list[dict[str, str]]:
     ]
 
 
-def is_complete(found: Mapping[str, Any] | None, text: str, judges: Mapping[str, str]) -> bool:
+def is_complete(
+    found: Mapping[str, Any] | None, text: str, judges: Mapping[str, str], *, measure: bool
+) -> bool:
     """Whether a recorded cell is of this attack, and all models have judged it.
 
     Args:
       found: its summary.
       text: the attack, as `bfjax evaluate` takes it.
       judges: names of the models to the sha256 of their weights.
+      measure: also what is not the success is wanted.
 
     Returns:
       Whether nothing is left to do.
     """
     if found is None or found["settings"]["attack"] != text:
+        return False
+    if measure and not found["settings"]["measure"]:
         return False
     judged = {name: known["sha256"] for name, known in found["settings"]["models"].items()}
     return judges.items() <= judged.items()

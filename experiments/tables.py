@@ -127,7 +127,9 @@ def run(
         left = {
             attack: text
             for attack, text in attacks.items()
-            if not recorded.is_complete(recorded.summary(out, attack), text, judges)
+            if not recorded.is_complete(
+                recorded.summary(out, attack), text, judges, measure=measure
+            )
             or (images and not (out / attack / name / "summary.json").exists())
         }
         if left and judges.keys() & (config.attacked or judges) >= set(name.split("+")):

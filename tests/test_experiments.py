@@ -292,6 +292,23 @@ def test_calibration_finds_the_best_of_separable_readings_and_asks_once():
         parse(calibrate.attack(setting, 1)[1], (16, 16, 1))
 
 
+@pytest.mark.parametrize(
+    ("text", "judges", "measure", "complete"),
+    [
+        ("bim", {"a": "1"}, True, False),  # success alone was recorded
+        ("bim", {"a": "1"}, False, True),
+        ("bim", {"a": "1", "b": "2"}, False, False),  # b has not judged
+        ("bim", {"a": "3"}, False, False),  # other weights
+        ("fgsm", {"a": "1"}, False, False),
+    ],
+)
+def test_a_record_serves_only_what_it_is_of(text, judges, measure, complete):
+    known = {"attack": "bim", "measure": False, "models": {"a": {"sha256": "1"}}}
+    found = {"settings": known}
+    assert recorded.is_complete(found, text, judges, measure=measure) == complete
+    assert not recorded.is_complete(None, text, judges, measure=measure)
+
+
 def test_calibration_judges_the_halves_apart(tmp_path):
     setting = (0,) * len(calibrate.DETAILS)
     settings = {"class_names": ["N", "P"], "data": "phantom"}
