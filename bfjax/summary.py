@@ -99,6 +99,7 @@ def summarize(
     if "max_log_field" in columns:
         found["median_max_log_field"] = float(np.median(columns["max_log_field"]))
         found["mean_max_log_field"] = float(columns["max_log_field"].mean())
+        found["zero_field_share"] = float((columns["max_log_field"] == 0).mean())
     found |= {f"mean_{name}": float(columns[name].mean()) for name in _MEANS if name in columns}
     if "brisque" in columns:
         found |= {

@@ -83,6 +83,15 @@ def test_summary_counts_what_the_records_say(finished):
         )
 
 
+def test_summary_says_where_the_penalty_left_no_field(finished, model, tmp_path):
+    _, summary, rows = finished
+    largest = [float(row["max_log_field"]) for row in rows]
+    assert summary["mean_max_log_field"] == pytest.approx(sum(largest) / COUNT, rel=1e-5)
+    assert summary["zero_field_share"] == 0
+    heavy = config(model, tmp_path, num_images=2, num_steps=2, l1_coefficients=1e6, gallery=0)
+    assert evaluate.attack_dataset(heavy)["zero_field_share"] == 1  # there, and back
+
+
 def test_summary_names_settings_versions_device_and_checkpoints(finished):
     options, summary, _ = finished
     stored = json.loads((options.out / "summary.json").read_text(encoding="utf-8"))

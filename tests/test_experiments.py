@@ -11,6 +11,7 @@ from bfjax.specification import parse
 from experiments import (
     calibrate,
     figure2,
+    nearness,
     optimizers,
     recorded,
     table1,
@@ -244,11 +245,16 @@ def test_calibration_searches_one_half_and_judges_the_best_on_both(
     monkeypatch.setattr(calibrate, "RESULTS", tmp_path / "results")
     bounds = ({"max_change": 0.0001, "grid_size": 2}, {"max_change": 0.3, "grid_size": 2})
     monkeypatch.setattr(calibrate, "DETAILS", {"bound": bounds})
-    monkeypatch.setattr(calibrate, "MIN_DEGREES", (0,))
-    options = {"data": "phantom", "batch_size": 6, "num_images": 12}
-    calibrate.main(calibrate.Config(models=classifiers, **options))
+    monkeypatch.setattr(calibrate, "TOGETHER", ({"max_change": 0.0001, "grid_size": 2},))
+    monkeypatch.setattr(calibrate, "CHECKS", ({"num_steps": 1},))
+    monkeypatch.setattr(nearness, "MIN_DEGREES", (0,))
+    config = calibrate.Config(models=classifiers, data="phantom", batch_size=6, num_images=12)
+    calibrate.main(config)
     text = (tmp_path / "results" / "calibrate.json").read_text(encoding="utf-8")
     found = json.loads(text)
+    assert calibrate.earlier(config) == found["tried"] | found["checks"]
+    assert not calibrate.earlier(dataclasses.replace(config, seed=1))
+    assert len(found["checks"]) == 1
     assert len(found["tried"]) == 2
     assert {len(rates) for rates in found["tried"].values()} == {2}  # one attacked, two judge
     kept = [name.partition("; ") for name in found["finalists"]]
@@ -258,7 +264,7 @@ def test_calibration_searches_one_half_and_judges_the_best_on_both(
     assert str(tmp_path) not in text
     lines = (tmp_path / "results" / "calibrate.md").read_text(encoding="utf-8").splitlines()[4:]
     assert [line.split("|")[2].strip() for line in lines] == [
-        "searched", "other", "search", "search"
+        "searched", "other", "search", "search", "search, a check"
     ]  # fmt: skip
 
 
@@ -271,13 +277,13 @@ def test_two_checkpoints_of_one_architecture_are_named(tmp_path, monkeypatch):
 
 
 def test_calibration_measures_distance_to_both_tables():
-    known = calibrate.paper()
-    assert known[1, "ResNet50", "ResNet50"] == [36.89, 38.69]  # the tables differ there
-    assert known[3, "MobileNet", "DenseNet121"] == [3.47]
+    known = nearness.paper()
+    assert known["D0=1, ResNet50 → ResNet50"] == [36.89, 38.69]  # the tables differ there
+    assert known["D0=3, MobileNet → DenseNet121"] == [3.47]
     exact = {key: sum(values) / len(values) for key, values in known.items()}
     off = {key: rate + 3 for key, rate in exact.items()}
-    assert calibrate.distance(exact) < 1.1 < calibrate.distance(off)
-    assert calibrate.distance({(3, "MobileNet", "DenseNet121"): 6.47}) == pytest.approx(3)
+    assert nearness.distance(exact) < 1.1 < nearness.distance(off)
+    assert nearness.distance({"D0=3, MobileNet → DenseNet121": 6.47}) == pytest.approx(3)
 
 
 def test_calibration_finds_the_best_of_separable_readings_and_asks_once():
@@ -289,7 +295,7 @@ def test_calibration_finds_the_best_of_separable_readings_and_asks_once():
 
     assert calibrate.descend(distance) == (1, 2, 2, 0, 1)
     for setting in set(asked):  # each is an attack that can be made
-        parse(calibrate.attack(setting, 1)[1], (16, 16, 1))
+        parse(nearness.attack(calibrate.readings(setting), 1)[1], (16, 16, 1))
 
 
 @pytest.mark.parametrize(
@@ -310,23 +316,22 @@ def test_a_record_serves_only_what_it_is_of(text, judges, measure, complete):
 
 
 def test_calibration_judges_the_halves_apart(tmp_path):
-    setting = (0,) * len(calibrate.DETAILS)
+    options = {"max_change": 0.05}
     settings = {"class_names": ["N", "P"], "data": "phantom"}
     summary = json.dumps({"settings": settings, "targets": {"a": {}, "b": {}}})
     head = "file,label,clean_prediction,adversarial_prediction"
     head += ",b:clean_prediction,b:adversarial_prediction"
     rows = ["1,N,N,P,N,N", "2,N,N,N,N,P", "3,P,P,P,N,P", "4,P,N,P,P,P"]
-    for low in calibrate.MIN_DEGREES:
-        folder = tmp_path / calibrate.attack(setting, low)[0] / "a"
+    for low in nearness.MIN_DEGREES:
+        folder = tmp_path / nearness.attack(options, low)[0] / "a"
         folder.mkdir(parents=True)
         (folder / "records.csv").write_text("\n".join([head, *rows]) + "\n")
         (folder / "summary.json").write_text(summary)
-        recorded.keep(tmp_path, calibrate.attack(setting, low)[0], "a")
+        recorded.keep(tmp_path, nearness.attack(options, low)[0], "a")
     names = {"a": "ResNet50", "b": "MobileNet"}
-    found = calibrate.rates({"a": tmp_path}, setting, names)
-    assert found[0, "ResNet50", "ResNet50"] == pytest.approx(100 / 3)  # 4 was wrong when clean
-    assert found[2, "ResNet50", "MobileNet"] == pytest.approx(100 / 3)
-    half = calibrate.rates({"a": tmp_path}, setting, names, chosen={"2", "3"})
-    assert half[0, "ResNet50", "ResNet50"] == 0
-    assert half[0, "ResNet50", "MobileNet"] == 100
-    assert calibrate.files(tmp_path, setting, "a") == {"1", "2", "3", "4"}
+    found = nearness.rates({"a": tmp_path}, options, names)
+    assert found["D0=0, ResNet50 → ResNet50"] == pytest.approx(100 / 3)  # 4 was wrong when clean
+    assert found["D0=2, ResNet50 → MobileNet"] == pytest.approx(100 / 3)
+    half = nearness.rates({"a": tmp_path}, options, names, chosen={"2", "3"})
+    assert half["D0=0, ResNet50 → ResNet50"] == 0
+    assert half["D0=0, ResNet50 → MobileNet"] == 100
