@@ -14,6 +14,7 @@ the other experiments, and resume there.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,10 @@ def main(config: Config) -> None:
     )
     head = ("attacked on", "attack", *(f"→ {column}" for column in COLUMNS), "BRISQUE", "images")
     tables.write(RESULTS / "table1", title, head, rows, {"cells": found, "models": names})
+    title = (
+        "Success in % [the paper's]; BRISQUE: mean change against clean, over the models attacked."
+    )
+    tables.write(RESULTS / "short", title, *short(found, names), {"models": names})
     tests = paired(places, names)
     title = (
         "Ours against each other attack on the same images: how many ours alone turned, how many "
@@ -161,6 +166,35 @@ def paired(
                 outcomes = tables.outcomes(ours, other, prefix=prefix)
                 found[attack, source][judge] = mcnemar(*outcomes)
     return found
+
+
+def short(
+    found: Mapping[str, Mapping[str, Mapping[str, Any]]], names: Mapping[str, str]
+) -> tuple[list[str], list[list[str]]]:
+    """Table 1 with a row an attack and a column a pair of models, in whole per cent.
+
+    Args:
+      found: name of the attack to name of the model attacked to the cell's summary.
+      names: of the models, and how the paper calls them.
+
+    Returns:
+      The head, and the rows of text; a dash where nothing is measured.
+    """
+    pairs = [(source, judge) for source in names for judge in names]
+    head = ["attack", *(f"{names[s][0]} → {names[j][0]}" for s, j in pairs), "BRISQUE"]
+    rows = []
+    for attack, label in ROWS.items():
+        if not (cells := found.get(attack)):
+            continue
+        row = [label]
+        for source, judge in pairs:
+            rate = cells.get(source, {"targets": {}})["targets"].get(judge, {}).get("rate")
+            paper = PAPER[names[source]].get(attack)
+            beside = "" if paper is None else f" [{paper[COLUMNS.index(names[judge])]:.0f}]"
+            row.append(("-" if rate is None else f"{100 * rate:.0f}") + beside)
+        change = statistics.mean(cell["brisque_change"]["mean"] for cell in cells.values())
+        rows.append([*row, f"{change:+.1f}"])
+    return head, rows
 
 
 def _ensembles(config: Config, folders: dict[str, Path]) -> dict[str, dict[str, Any]]:

@@ -122,6 +122,10 @@ def test_table1_has_the_papers_rows_and_counts_of_its_own(classifiers, tmp_path,
     cells = json.loads((tmp_path / "results" / "table1.json").read_text(encoding="utf-8"))["cells"]
     assert cells["ours"]["net"]["images"] == 12
     assert cells["ensemble"]["net"]["targets"].keys() == {"mobile", "net", "dense"}
+    text = (tmp_path / "results" / "short.md").read_text(encoding="utf-8").splitlines()
+    assert text[2].split(" | ")[1:4] == ["R → R", "R → D", "R → M"]
+    cell = cells["ours"]["net"]["targets"]["dense"]
+    assert text[4].split(" | ")[2] == f"{100 * cell['rate']:.0f} [14]"
     assert "\\toprule" in (tmp_path / "results" / "table1.tex").read_text(encoding="utf-8")
     paired = json.loads((tmp_path / "results" / "paired.json").read_text(encoding="utf-8"))
     assert paired["tests"].keys() == {
