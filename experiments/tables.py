@@ -280,8 +280,7 @@ def write(
       rows: of text.
       results: what JSON holds.
     """
-    lines = [title, "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
+    lines = [title, "", _markdown(head), "|---" * len(head) + "|", *map(_markdown, rows)]
     latex = [f"% {title}", f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", "\\toprule"]
     latex += [" & ".join(map(_latex, row)) + r" \\" for row in (head, *rows)]
     latex.insert(4, "\\midrule")
@@ -292,7 +291,23 @@ def write(
     records.write_json(stem.with_suffix(".json"), results)
 
 
+def _markdown(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
 def _latex(text: str) -> str:
-    for plain, command in {"%": r"\%", "_": r"\_", "→": r"$\to$", "ε": r"$\varepsilon$"}.items():
+    for plain, command in _LATEX.items():
         text = text.replace(plain, command)
     return text
+
+
+# in this order
+_LATEX = {
+    "%": r"\%",
+    "_": r"\_",
+    r"|X\_a - X|": r"$|X_a - X|$",
+    "|B̂|": r"$|\hat{B}|$",
+    "B̂": r"$\hat{B}$",
+    "→": r"$\to$",
+    "ε": r"$\varepsilon$",
+}

@@ -272,6 +272,14 @@ def test_calibration_searches_one_half_and_judges_the_best_on_both(
     ]  # fmt: skip
 
 
+def test_a_bar_in_a_cell_ends_no_column(tmp_path):
+    tables.write(tmp_path / "one", "A title.", ("|X_a - X|", "max |B̂|"), [["1", "2"]], {})
+    lines = (tmp_path / "one.md").read_text(encoding="utf-8").splitlines()
+    assert lines[2:] == [r"| \|X_a - X\| | max \|B̂\| |", "|---|---|", "| 1 | 2 |"]
+    latex = (tmp_path / "one.tex").read_text(encoding="utf-8")
+    assert r"$|X_a - X|$ & max $|\hat{B}|$ \\" in latex
+
+
 def test_two_checkpoints_of_one_architecture_are_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="none of the paper's classifiers"):
         tables.names([checkpoint(tmp_path / "a")])
