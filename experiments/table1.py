@@ -5,11 +5,10 @@
 Beside the paper's rows, with its figures in brackets, stand the baselines at a fixed ε of 0.1, a
 random smooth field of the same parameter budget, and a field made to transfer: a low degree held by
 a bound on itself, the best of `experiments.transfer`; as its own rows against the mean logits of
-the other models. The baselines with
-foolbox 2's defaults are searches of thousands of steps; each is run on a part of the test images,
-as large as --search-images says. A second table sets ours against each other attack, image by
-image, where the same model judges (McNemar's test). The runs lie in `BFJAX_HOME/runs`, shared with
-the other experiments, and resume there.
+the other models. The baselines with foolbox 2's defaults are searches of thousands of steps; each
+is run on a part of the test images, as large as --search-images says. A second table sets ours
+against each other attack, image by image, where the same model judges (McNemar's test). The runs
+lie in `BFJAX_HOME/runs`, shared with the other experiments, and resume there.
 """
 
 from __future__ import annotations
