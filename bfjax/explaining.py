@@ -70,7 +70,7 @@ def explain(config: ExplainConfig) -> dict[str, Any]:
       FileNotFoundError: for missing results, data or checkpoints.
     """
     run, target, options, fooled, rows = _opened(config)
-    settings = dataclasses.asdict(config) | {"num_images": len(rows), "attacked": run.settings}
+    settings = dataclasses.asdict(config) | {"num_images": len(rows), "attacked": _alone(run)}
     for presentational in ("dir", "model", "data", "out", "gallery", "dry_run"):
         del settings[presentational]
     out = _out(config)
@@ -111,6 +111,12 @@ def _opened(config: ExplainConfig) -> tuple[finished.Run, judges.Target, Options
     options = _options(config, run.source[0]["image"].shape)
     fooled = run.fooled()
     return run, target, options, len(fooled), _drawn(config, fooled)
+
+
+def _alone(run: finished.Run) -> dict[str, Any]:
+    """The settings of the attack without its judges: models may join them while maps are made."""
+    name, _ = run.model
+    return run.settings | {"models": {name: run.settings["models"][name]}}
 
 
 def _estimate(config: ExplainConfig) -> estimate.Estimate:

@@ -117,6 +117,19 @@ def test_summary_says_what_the_shards_hold(attacked, whole):
     assert str(out) not in json.dumps(found)
 
 
+def test_a_judge_that_joined_later_changes_no_map(model, attacked, whole, tmp_path):
+    out, expected = whole
+    shutil.copytree(attacked, tmp_path / "run")
+    shutil.copytree(out, tmp_path / "maps")
+    (tmp_path / "maps" / "summary.json").unlink()
+    told = json.loads((attacked / "summary.json").read_text(encoding="utf-8"))
+    told["settings"]["models"]["another"] = {"sha256": "0" * 64, "architecture": "resnet50"}
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(told), encoding="utf-8")
+    found = explaining.explain(options(model, tmp_path / "run", tmp_path / "maps"))
+    assert found["settings"] == expected["settings"]
+    assert found["thirds"] == expected["thirds"]
+
+
 def test_pictures_are_there(whole):
     out, _ = whole
     pictures = [out / "mean_map.png", *(out / "gallery").iterdir()]
