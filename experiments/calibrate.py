@@ -41,7 +41,7 @@ DETAILS: dict[str, tuple[dict[str, Any], ...]] = {
     "coordinates": ({"extent": (-1.0, 1.0)}, {"extent": (0.0, 1.0)}),
 }
 # Readings that lie more than one step from the others. Bound and penalty both hold the field back:
-# without the one, a narrower other may serve. And with neither, a warp that moves by 0.06 pixels,
+# without the one, a narrower other may serve. And with neither, a warp by 0.06 pixels (of 224),
 # in place of 0.06 of the coordinates, would explain why the paper's grids make no difference.
 TOGETHER = (
     {"l1_coefficients": 0.0, "max_change": 0.05},
