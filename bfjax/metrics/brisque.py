@@ -38,7 +38,8 @@ def brisque(image: Image) -> Scalar:
     agree to a few hundredths on photographs and X-rays. Where an image is flat but not black,
     OpenCV counts rounding errors as samples; this computes in float32 and adds in OpenCV's order,
     so most of them come out alike, but drawings with large flat parts may differ by some tenths,
-    as OpenCV does from itself when its resizing does not use Intel's IPP.
+    as OpenCV does from itself when its resizing does not use Intel's IPP. A GPU rounds its own way:
+    of 624 X-rays, an H200 scored 578 within 0.05 of a CPU and 7 more than 0.2 off, by 1.8 at most.
 
     A constant image has no statistics: its distributions get no width and the largest shape on the
     grid, and its score is 149.6 whatever its grey (OpenCV's features are NaN there).
