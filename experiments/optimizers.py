@@ -37,7 +37,10 @@ OPTIMIZERS = {
     "Lion": "optax.lion({})",
     "normalised gradient": "optax.chain(normalize('l2'), optax.sgd({}))",
     "gradient": "optax.sgd({})",
-    "L-BFGS": "optax.lbfgs({})",
+    # The default line search tries up to twenty gradients a step, inside a loop in which XLA's
+    # convolutions are slow on a CPU: a step took fifty times that of a sign. This one tries values.
+    "L-BFGS": "optax.lbfgs({}, linesearch=optax.scale_by_backtracking_linesearch(5, "
+    "decrease_factor=0.5))",
 }
 # in the units of each: those of a sign step, and those of a gradient
 STEP_SIZES = dict.fromkeys(OPTIMIZERS, (0.01, 0.03, 0.06, 0.15)) | {
