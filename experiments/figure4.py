@@ -89,7 +89,7 @@ def main(config: Config) -> None:
     blocks = figure.subfigures(1, len(found), squeeze=False)[0]
     for block, (name, one) in zip(blocks, found.items(), strict=True):
         draw(block, architectures[name], one)
-    save(figure, RESULTS / "figure4", dpi=200)
+    save(figure, RESULTS / "figure4", dpi=180)
     summary = noted(config, list(checkpoints.values())) | {
         "attack": "bias_field, default settings",
         "selection": "as bfjax.gallery.choose: the first turned, the classes in turn",
@@ -111,6 +111,7 @@ _KEPT = (
     "thirds",
     "thirds_of_change",
     "areas",
+    "run",
 )
 
 
