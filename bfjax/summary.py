@@ -202,6 +202,17 @@ def environment() -> dict[str, Any]:
     return {
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "device": f"{jax.device_count()} x {device.platform} ({device.device_kind})",
+        "processor": _processor(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
     }
+
+
+def _processor() -> str:
+    """The name of the CPU, which Python itself does not know on Linux."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    names = [x.partition(":")[2].strip() for x in text.splitlines() if x.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import platform
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,6 @@ def main(config: Config) -> None:
 def _write(path: Path, results: dict[str, Any], config: Config) -> None:
     results["run"] = environment() | {
         "date": datetime.date.today().isoformat(),
-        "processor": processor(),
         "peers": {name: version(name) for name in PEERS},
         "settings": dataclasses.asdict(config),
     }
@@ -205,16 +203,6 @@ def line(name: str, row: dict[str, Any]) -> str:
         f"{row['ratio']:.2f} | {'-' if same is None else f'{same:.2f}'} | {goal} | "
         f"{'-' if share is None else f'{share:.0%}'} |"
     )
-
-
-def processor() -> str:
-    """The name of the CPU."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor()
-    names = [x.partition(":")[2].strip() for x in text.splitlines() if x.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else platform.processor()
 
 
 def version(name: str) -> str | None:
