@@ -118,13 +118,13 @@ def main(config: Config) -> None:
     rows = _rows(found, names)
     title = (
         "Success in %: fooled / right when clean by the model in the column (95 % interval), and "
-        "[the paper's]. BRISQUE (OpenCV's LIVE model): mean, paired change against clean (95 %)."
+        f"[the paper's]. {tables.QUALITY}."
     )
     head = ("attacked on", "attack", *(f"→ {column}" for column in COLUMNS), "BRISQUE", "images")
     tables.write(RESULTS / "table1", title, head, rows, {"cells": found, "models": names})
     title = (
-        "Success in % [the paper's]; R → D: made on ResNet50, judged by DenseNet121. BRISQUE: mean "
-        "change against clean, over the models attacked."
+        "Success in % [the paper's]; R → D: made on ResNet50, judged by DenseNet121. BRISQUE "
+        "(OpenCV's LIVE model): clean, mean change where attacked, over the models attacked."
     )
     tables.write(RESULTS / "short", title, *short(found, names), {"models": names})
     tests = paired(places, names)
@@ -193,8 +193,9 @@ def short(
             paper = PAPER[names[source]].get(attack)
             beside = "" if paper is None else f" [{paper[COLUMNS.index(names[judge])]:.0f}]"
             row.append(("-" if rate is None else f"{100 * rate:.0f}") + beside)
+        clean = statistics.mean(cell["mean_brisque_clean"] for cell in cells.values())
         change = statistics.mean(cell["brisque_change"]["mean"] for cell in cells.values())
-        rows.append([*row, f"{change:+.1f}"])
+        rows.append([*row, f"{clean:.1f} {change:+.1f}"])
     return head, rows
 
 

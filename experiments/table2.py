@@ -81,7 +81,7 @@ def main(config: Config) -> None:
     head = ("grid", "D0", "attacked on", *(f"→ {column}" for column in COLUMNS), *_LAST)
     title = (
         "Success in %: fooled / right when clean by the model in the column (95 % interval), and "
-        "[the paper's]. BRISQUE (OpenCV's LIVE model): mean, paired change against clean (95 %)."
+        f"[the paper's]. {tables.QUALITY}."
     )
     tables.write(RESULTS / "table2", title, head, rows, {"cells": found, "models": names})
     if config.sweep_images == 0:
@@ -99,7 +99,10 @@ def main(config: Config) -> None:
             for source, cell in in_order(swept[name], names).items()
         ]
         head = (stem, "attacked on", *(f"→ {column}" for column in COLUMNS), *_LAST)
-        title = f"As Table 2, on a part of the test images drawn by seed {config.seed}: {label}."
+        title = (
+            f"As Table 2, on a part of the test images drawn by seed {config.seed}: {label}. "
+            f"{tables.QUALITY}."
+        )
         tables.write(RESULTS / stem, title, head, rows, {"cells": swept, "models": names})
         figure = draw(dict(zip(values, swept.values(), strict=True)), label, names)
         with records.replacing(RESULTS / f"{stem}.png") as temporary:

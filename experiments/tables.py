@@ -20,6 +20,8 @@ from bfjax.metrics import wilson_interval
 from experiments import recorded
 
 COLUMNS = ("ResNet50", "DenseNet121", "MobileNet")
+# of `quality`, for the titles of tables
+QUALITY = "BRISQUE (OpenCV's LIVE model): mean clean → attacked, paired change (95 %)"
 _ARCHITECTURES = {
     "resnet50": "ResNet50",
     "densenet121": "DenseNet121",
@@ -253,7 +255,7 @@ def cell(rate: Mapping[str, Any], paper: float | None = None) -> str:
 
 
 def quality(found: Mapping[str, Any], paper: float | None = None) -> str:
-    """Mean BRISQUE, its paired change against the clean images, and the paper's figure.
+    """Mean BRISQUE of the clean and the attacked images, the paired change, the paper's figure.
 
     Args:
       found: a cell's summary.
@@ -265,7 +267,8 @@ def quality(found: Mapping[str, Any], paper: float | None = None) -> str:
     beside = "" if paper is None else f" [{paper:g}]"
     change = found["brisque_change"]
     around = "" if change["low"] is None else f" ({change['low']:+.2f} to {change['high']:+.2f})"
-    return f"{found['mean_brisque']:.2f}, {change['mean']:+.2f}{around}{beside}"
+    means = f"{found['mean_brisque_clean']:.2f} → {found['mean_brisque']:.2f}"
+    return f"{means}, {change['mean']:+.2f}{around}{beside}"
 
 
 def write(

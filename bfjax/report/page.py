@@ -170,10 +170,11 @@ def _quality(summary: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     if "mean_brisque" in summary:
         change = summary["brisque_change"]
-        text = f"{summary['mean_brisque']:.1f}, {change['mean']:+.1f} against clean"
+        means = f"{summary['mean_brisque_clean']:.1f} → {summary['mean_brisque']:.1f}"
+        text = f"{means}, {change['mean']:+.1f}"
         if change["low"] is not None:
             text += f" ({change['low']:+.1f} to {change['high']:+.1f})"
-        found.append(("BRISQUE", text))
+        found.append((f"BRISQUE ({summary['brisque_model']})", text))
     if "mean_ssim" in summary:
         found.append(("SSIM", f"{summary['mean_ssim']:.3f}"))
     return found

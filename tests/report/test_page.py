@@ -1,6 +1,7 @@
 import base64
 import csv
 import hashlib
+import html
 import html.parser
 import itertools
 import json
@@ -169,7 +170,7 @@ def test_the_page_of_one_run_has_its_directions_as_rows(single):
 
 def test_success_after_saving_and_image_quality_are_shown_where_they_were_measured(single, several):
     run = loading.load(single).runs[0]
-    text = " ".join(re.sub("<[^>]*>", " ", rendered(loading.load(single))).split())
+    text = html.unescape(" ".join(re.sub("<[^>]*>", " ", rendered(loading.load(single))).split()))
     kept = {kind: f"{rate.fooled}/{rate.correct}" for kind, rate in run.saved_as.items()}
     for label, kind in (("8-bit PNG", "png"), ("JPEG of quality 75", "jpeg")):
         counts = run.summary["targets"]["one"]["saved_as"][kind]
@@ -178,8 +179,10 @@ def test_success_after_saving_and_image_quality_are_shown_where_they_were_measur
     with (single / "records.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     brisque = [float(row["brisque"]) for row in rows]
-    change = [float(row["brisque"]) - float(row["brisque_clean"]) for row in rows]
-    assert f"BRISQUE {np.mean(brisque):.1f}, {np.mean(change):+.1f} against clean" in text
+    before = [float(row["brisque_clean"]) for row in rows]
+    change = np.subtract(brisque, before)
+    means = f"{np.mean(before):.1f} → {np.mean(brisque):.1f}, {np.mean(change):+.1f}"
+    assert f"BRISQUE (OpenCV's, trained on LIVE release 2) {means}" in text
     low, high = scipy.stats.t.interval(
         0.95, len(change) - 1, np.mean(change), scipy.stats.sem(change)
     )
