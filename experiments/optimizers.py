@@ -2,8 +2,8 @@
 
     python -m experiments.optimizers --models RESNET50 DENSENET121 MOBILENET --data chest_xray
 
-The last of --models is attacked, all judge. Each transformation's step size is the one with the
-highest success on images of the training split; then it runs for 5 to 50 steps on test images.
+The last of --models is attacked, all judge. Each transformation runs for 5 to 50 steps on test
+images, with the step size that has the highest success of so many on images of the training split.
 Success, transfer, BRISQUE and the smoothness of the field are drawn against steps and seconds. The
 runs lie in `BFJAX_HOME/runs`, shared with the other experiments, and resume there; results go to
 `experiments/results/optimizers`.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 from bfjax import data, models, records, run_batch
 from bfjax.metrics import wilson_interval
 from bfjax.specification import parse
+from bfjax.summary import environment
 from experiments import tables
 
 RESULTS = Path(__file__).parent / "results" / "optimizers"
@@ -43,13 +44,13 @@ OPTIMIZERS = {
     "decrease_factor=0.5))",
 }
 # in the units of each: those of a sign step, and those of a gradient
-STEP_SIZES = dict.fromkeys(OPTIMIZERS, (0.01, 0.03, 0.06, 0.15)) | {
+STEP_SIZES = dict.fromkeys(OPTIMIZERS, (0.01, 0.03, 0.06, 0.15, 0.3, 0.6)) | {
     "normalised gradient": (0.1, 0.3, 1.0, 3.0),
     "gradient": (0.001, 0.01, 0.1, 1.0),
-    "L-BFGS": (0.1, 1.0),
+    "L-BFGS": (0.1, 1.0, 3.0, 10.0, 30.0, 100.0),
 }
 STEPS = (5, 10, 20, 50)
-_TUNED_AT = 10
+_LINE_SEARCHED = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,19 +67,42 @@ def main(config: Config) -> None:
     """Tunes, runs, and writes table, figure and JSON."""
     names = tables.names(config.models)
     source = config.models[-1].resolve().name
-    tuned = tune(config, source)
-    attacks = {
-        f"{name}-{steps}": text(name, tuned[name], steps) for name in OPTIMIZERS for steps in STEPS
+    tried = tune(config, source)
+    tuned = {
+        (name, steps): best(tried[name, tuned_for(name, steps)])
+        for name in OPTIMIZERS
+        for steps in STEPS
     }
+    attacks = dict(attack(name, steps, size) for (name, steps), size in tuned.items())
     found = tables.run(config, attacks, sources=[str(config.models[-1])])
-    cells = {name: found[name][source] for name in attacks}
-    seconds = {name: seconds_of_a_step(config, name, tuned[name]) for name in OPTIMIZERS}
-    rows = [row(name, steps, cells[f"{name}-{steps}"], tuned[name], seconds[name], source, names)
-            for name in OPTIMIZERS for steps in STEPS]  # fmt: skip
-    head = ("transformation", "step size", "steps", "s / image", "white-box", "transfer", *_LAST)
-    count = next(iter(cells.values()))["images"]
-    title = f"Success in % (95 % interval, k/N) on {count} test images; attacked: {names[source]}."
-    results = {"cells": cells, "tuned": tuned, "seconds_of_a_step": seconds, "models": names}
+    cells = {
+        f"{name}-{steps}": found[called][source]
+        for (name, steps), called in zip(tuned, attacks, strict=True)
+    }
+    first = next(iter(cells.values()))
+    directions = first["targets"][source]["directions"]
+    seconds = {name: seconds_of_a_step(config, name, tuned[name, STEPS[-1]]) for name in OPTIMIZERS}
+    rows = [
+        row(name, steps, cells[f"{name}-{steps}"], size, seconds[name], source, names)
+        for (name, steps), size in tuned.items()
+    ]
+    head = ("transformation", "step size", "steps", "s / image", "white-box", *directions,
+            "transfer", *_LAST)  # fmt: skip
+    run = environment()
+    title = (
+        f"Success in % (95 % interval, k/N) on {first['images']} test images; attacked: "
+        f"{names[source]}. Step sizes: the best on {config.tuning_images} training images for as "
+        f"many steps (L-BFGS: {_LINE_SEARCHED}). {tables.QUALITY}. Seconds: in batches of "
+        f"{config.batch_size}, on {run['processor']}."
+    )
+    results = {
+        "cells": cells,
+        "tried": {f"{name}-{steps}": rates for (name, steps), rates in tried.items()},
+        "tuned": {f"{name}-{steps}": size for (name, steps), size in tuned.items()},
+        "seconds_of_a_step": seconds,
+        "models": names,
+        "run": run,
+    }
     tables.write(RESULTS / "optimizers", title, head, rows, results)
     with records.replacing(RESULTS / "optimizers.png") as temporary:
         draw(cells, seconds, source).savefig(temporary, format="png", dpi=120)
@@ -87,46 +111,78 @@ def main(config: Config) -> None:
 _LAST = ("BRISQUE", "TV of B̂", "median max |B̂|")
 
 
-def text(name: str, step_size: float, num_steps: int) -> str:
+def attack(name: str, num_steps: int, step_size: float) -> tuple[str, str]:
     """An attack under one transformation.
 
     Args:
       name: of the transformation.
-      step_size: in its units.
       num_steps: how many.
+      step_size: in its units.
 
     Returns:
-      As `bfjax evaluate` takes it.
+      Name and text, as `bfjax evaluate` takes them.
 
     Example:
-      >>> text("Adam", 0.03, 5)
-      'bias_field(num_steps=5, optimizer=optax.adam(0.03))'
+      >>> attack("Adam", 5, 0.03)
+      ('Adam-5-0.03', 'bias_field(num_steps=5, optimizer=optax.adam(0.03))')
     """
-    return f"bias_field(num_steps={num_steps}, optimizer={OPTIMIZERS[name].format(step_size)})"
+    optimizer = OPTIMIZERS[name].format(step_size)
+    return f"{name}-{num_steps}-{step_size}", f"bias_field(num_steps={num_steps}, {optimizer=!s})"
 
 
-def tune(config: Config, source: str) -> dict[str, float]:
-    """The step size of each transformation with the highest success on other images.
+def tune(config: Config, source: str) -> dict[tuple[str, int], dict[float, float]]:
+    """Success on other images, with step sizes up to the neighbours of the best.
 
     Args:
       config: the options.
       source: the name of the model that is attacked.
 
     Returns:
-      Name to step size; of equal ones the smaller.
+      (transformation, number of steps) to step size to the share of images turned.
     """
-    attacks = {
-        f"{name}-{size}": text(name, size, _TUNED_AT)
-        for name, sizes in STEP_SIZES.items()
-        for size in sizes
-    }
-    attacked = [str(config.models[-1])]
-    found = tables.run(config, attacks, sources=attacked, num_images=config.tuning_images,
-                       split="train", measure=False)  # fmt: skip
-    return {
-        name: max(sizes, key=lambda s, n=name: found[f"{n}-{s}"][source]["targets"][source]["rate"])
-        for name, sizes in STEP_SIZES.items()
-    }
+    alone = dataclasses.replace(config, models=config.models[-1:])
+    tried: dict[tuple[str, int], dict[float, float]]
+    tried = {(name, tuned_for(name, steps)): {} for name in OPTIMIZERS for steps in STEPS}
+    while left := [
+        (name, steps, size)
+        for (name, steps), rates in tried.items()
+        for size in around(rates, STEP_SIZES[name])
+        if size not in rates
+    ]:
+        attacks = dict(attack(*one) for one in left)
+        found = tables.run(alone, attacks, num_images=config.tuning_images, split="train",
+                           measure=False)  # fmt: skip
+        for (name, steps, size), called in zip(left, attacks, strict=True):
+            tried[name, steps][size] = found[called][source]["targets"][source]["rate"]
+    return tried
+
+
+def tuned_for(name: str, steps: int) -> int:
+    """The number of steps on which a step size is chosen; a line search makes one do for all."""
+    return _LINE_SEARCHED if "linesearch" in OPTIMIZERS[name] else steps
+
+
+def around(rates: Mapping[float, float], sizes: Sequence[float]) -> Sequence[float]:
+    """Where to look for the best step size.
+
+    Args:
+      rates: step size to success, of those tried.
+      sizes: all, rising.
+
+    Returns:
+      The best of those tried between its neighbours; at first the middle of all.
+
+    Example:
+      >>> around({}, (1, 2, 4, 8)), around({2: 0.5, 4: 0.6, 8: 0.6}, (1, 2, 4, 8))
+      ((2, 4, 8), (2, 4, 8))
+    """
+    at = sizes.index(best(rates)) if rates else len(sizes) // 2
+    return sizes[max(at - 1, 0) : at + 2]
+
+
+def best(rates: Mapping[float, float]) -> float:
+    """The step size of the highest success; of equal ones the smallest."""
+    return max(sorted(rates), key=rates.__getitem__)
 
 
 def seconds_of_a_step(config: Config, name: str, step_size: float) -> float:
@@ -144,7 +200,7 @@ def seconds_of_a_step(config: Config, name: str, step_size: float) -> float:
     source = data.load(config.data, "test", image_size=models.load_config(folder).image_size,
                        num_examples=config.batch_size, seed=config.seed)  # fmt: skip
     images = np.stack([data.to_float(record["image"]) for record in source])
-    made, times = parse(text(name, step_size, 8), images.shape[1:]), []
+    made, times = parse(attack(name, 8, step_size)[1], images.shape[1:]), []
     run_batch(made, models.load(folder), images, np.asarray(source.labels), key=jax.random.key(0),
               on_step=lambda _: times.append(time.perf_counter()))  # fmt: skip
     return statistics.median(np.diff(times)[1:]) / len(images)
@@ -161,12 +217,14 @@ def row(
 ) -> list[str]:
     """One row of the table."""
     others = [tables.cell(cell["targets"][n]) for n in names if n != source]
+    directions = cell["targets"][source]["directions"].values()
     return [
         name,
         f"{step_size:g}",
         str(steps),
         f"{steps * seconds:.2f}",
         tables.cell(cell["targets"][source]),
+        *(f"{way['fooled']}/{way['correct']}" for way in directions),
         "; ".join(others) or "-",
         tables.quality(cell),
         f"{cell['mean_total_variation']:.0f}",
@@ -205,7 +263,12 @@ def draw(
         panel.set(xlabel="steps", title=title)
     for panel in panels[1]:
         panel.set(xlabel="seconds for an image", xscale="log")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        panel.xaxis.set_major_formatter("{x:g}")
+    clean = next(iter(cells.values()))["mean_brisque_clean"]
+    for panel in panels[:, 2]:
+        panel.axhline(clean, color="gray", ls=":", lw=1, label="clean")
+    panels[0, 3].set(yscale="log")  # both rows share it
+    figure.legend(*panels[0, 2].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
