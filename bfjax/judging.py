@@ -51,6 +51,9 @@ def judge(
 
     Returns:
       The records' columns, and the parameters that are to be stored, all with n rows.
+
+    Raises:
+      ValueError: an attacked image is not finite, or what a model says of one.
     """
     names = cell.source.class_names
     made = _made(cell.attack, result, images)
@@ -58,6 +61,12 @@ def judge(
         "file": [cell.source.names[i] for i in indices],
         "label": [names[i] for i in labels],
     }
+    finite = np.isfinite(made.adversarial).all((1, 2, 3))
+    if not finite.all():
+        raise ValueError(
+            f"attacked, {columns['file'][finite.argmin()]} is NaN: the optimizer diverged; smaller "
+            "steps or a bound on the field keep it finite"
+        )
     if (np.asarray(cell.source.labels)[indices] < 0).any():
         columns["label_from"] = ["predicted"] * len(labels)
     columns |= _verdicts(cell, split, cell.targets, images, made.adversarial, labels, indices)

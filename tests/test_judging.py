@@ -146,3 +146,10 @@ def test_a_judge_whose_weights_changed_is_named(models, tmp_path):
     checkpoint(tmp_path / "two", seed=5)
     with pytest.raises(ValueError, match="models was"):
         run(again, tmp_path / "out", **only)
+
+
+def test_an_optimizer_that_diverges_is_blamed_not_the_model(models, tmp_path):
+    infinite = "optax.chain(optax.sgd(1e38), optax.scale(1e38))"
+    diverging = {"diverging": f"bias_field(degree=2, grid_size=2, optimizer={infinite})"}
+    with pytest.raises(ValueError, match=r"attacked, .+ is NaN: the optimizer diverged"):
+        run(models[:1], tmp_path, attacks=diverging)
