@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from bfjax.metrics import wilson_interval
 from bfjax.specification import parse
 from bfjax.summary import environment
 from experiments import tables
+from experiments.tuning import Score, around, best, score
 
 RESULTS = Path(__file__).parent / "results" / "optimizers"
 OPTIMIZERS = {
@@ -95,8 +96,8 @@ def main(config: Config) -> None:
     title = (
         f"Success in % (95 % interval, k/N) on {first['images']} test images; attacked: "
         f"{names[source]}. Step sizes: the best on {config.tuning_images} training images for as "
-        f"many steps. {tables.QUALITY}. Seconds: medians of turns, in "
-        f"batches of {config.batch_size}, on {run['processor']}."
+        f"many steps, by the geometric mean of both directions. {tables.QUALITY}. Seconds: medians "
+        f"of turns, in batches of {config.batch_size}, on {run['processor']}."
     )
     results = {
         "cells": cells,
@@ -133,15 +134,8 @@ def attack(name: str, num_steps: int, step_size: float) -> tuple[str, str]:
     return f"{name}-{num_steps}-{step_size}", f"bias_field(num_steps={num_steps}, {optimizer=!s})"
 
 
-# of one step size: the geometric mean of the success in each direction, and the success
-Score = tuple[float, float]
-
-
 def tune(config: Config, source: str) -> dict[tuple[str, int], dict[float, Score]]:
     """Success on other images, with step sizes up to the neighbours of the best.
-
-    A field so strong that the network gives one answer turns a whole class, and is no attack that
-    anybody means: the geometric mean of both directions is 0 there, and comes first.
 
     Args:
       config: the options.
@@ -169,46 +163,6 @@ def tune(config: Config, source: str) -> dict[tuple[str, int], dict[float, Score
         tried |= {(name, steps): known for name, known in scores.items()}
         before = scores
     return tried
-
-
-def score(judged: Mapping[str, Any]) -> Score:
-    """What a step size is chosen by.
-
-    Args:
-      judged: what the attacked model made of the images.
-
-    Returns:
-      Geometric mean of the directions' success, and success.
-
-    Example:
-      >>> score({"rate": 0.4, "directions": {"N→P": {"rate": 0.25}, "P→N": {"rate": 1.0}}})
-      (0.5, 0.4)
-    """
-    rates = [way["rate"] or 0.0 for way in judged["directions"].values()]
-    return statistics.geometric_mean(rates) if all(rates) else 0.0, judged["rate"] or 0.0
-
-
-def around(scores: Mapping[float, Score], sizes: Sequence[float]) -> Sequence[float]:
-    """Where to look for the best step size.
-
-    Args:
-      scores: step size to score, of those tried.
-      sizes: all, rising.
-
-    Returns:
-      The best of those tried between its neighbours; at first the middle of all.
-
-    Example:
-      >>> around({}, (1, 2, 4)), around({2: (0.0, 0.5), 4: (0.3, 0.4)}, (1, 2, 4, 8))
-      ((1, 2, 4), (2, 4, 8))
-    """
-    at = sizes.index(best(scores)) if scores else len(sizes) // 2
-    return sizes[max(at - 1, 0) : at + 2]
-
-
-def best(scores: Mapping[float, Score]) -> float:
-    """The step size of the highest score; of equal ones the smallest."""
-    return max(sorted(scores), key=scores.__getitem__)
 
 
 def seconds_of_a_step(config: Config, attacks: Mapping[str, str]) -> dict[str, float]:

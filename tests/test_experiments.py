@@ -19,6 +19,7 @@ from experiments import (
     table2,
     tables,
     transfer,
+    tuning,
     white_box,
 )
 from tests.test_evaluate import checkpoint
@@ -240,6 +241,26 @@ def test_variants_are_ranked_by_transfer_and_told_quiet_from_loud(
 @pytest.mark.parametrize("name", transfer.VARIANTS)
 def test_every_variant_can_be_made(name):
     assert parse(transfer.VARIANTS[name], (8, 8, 1)).num_steps in (1, 10, 20)
+
+
+def test_the_best_step_size_is_found_from_anywhere():
+    sizes = (1, 2, 4, 8, 16, 32)
+    for peak in sizes:
+        for begin in ({}, {1: (0.0, 0.0)}, {32: (0.0, 0.0)}):
+            scores = {}
+            while left := [s for s in tuning.around(scores or begin, sizes) if s not in scores]:
+                scores |= {s: (1 / (1 + abs(s - peak)), 0.0) for s in left}
+            assert tuning.best(scores) == peak
+    assert tuning.best({4: (0.0, 0.5), 1: (0.0, 0.5), 8: (0.0, 0.4)}) == 1
+
+
+def test_a_network_that_gives_one_answer_scores_nothing():
+    def judged(first, second, rate):
+        return {"rate": rate, "directions": {"a": {"rate": first}, "b": {"rate": second}}}
+
+    assert tuning.score(judged(1.0, 0.0, 0.6)) == (0.0, 0.6)
+    assert tuning.score(judged(0.25, 0.16, 0.2)) == pytest.approx((0.2, 0.2))
+    assert tuning.score(judged(0.3, None, 0.3)) == (0.0, 0.3)  # none right of that class
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
