@@ -64,8 +64,8 @@ def judge(
     finite = np.isfinite(made.adversarial).all((1, 2, 3))
     if not finite.all():
         raise ValueError(
-            f"attacked, {columns['file'][finite.argmin()]} is NaN: the optimizer diverged; smaller "
-            "steps or a bound on the field keep it finite"
+            f"attacked, {columns['file'][finite.argmin()]} is NaN: the optimizer diverged; give it "
+            "smaller steps"
         )
     if (np.asarray(cell.source.labels)[indices] < 0).any():
         columns["label_from"] = ["predicted"] * len(labels)

@@ -47,7 +47,7 @@ OPTIMIZERS = {
 }
 # in the units of each: those of a sign step, those of a gradient; a quasi-Newton step's own length
 # is 1, and its line search shortens it (0.1 to 100 turned no more than 5 of 62 training images in
-# ten steps, and at 10 fields ended in NaN)
+# ten steps, and at 10 a test image's field ended in NaN)
 STEP_SIZES = dict.fromkeys(OPTIMIZERS, (0.01, 0.03, 0.06, 0.15, 0.3, 0.6)) | {
     "normalised gradient": (0.1, 0.3, 1.0, 3.0, 10.0),
     "gradient": (0.001, 0.01, 0.1, 1.0, 10.0),
