@@ -365,11 +365,12 @@ def test_no_file_of_ours_is_for_one_user_only(results):
 
 
 @pytest.fixture
-def full_disk():
+def full_disk(monkeypatch):
     """A limit on the size of files stands in for the disk; the system's own error comes back."""
     cache = jax.config.jax_compilation_cache_dir  # of all tests: half an entry would stay in it
     jax.config.update("jax_compilation_cache_dir", None)
     compilation_cache.reset_cache()
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # nor half a .pyc
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
@@ -411,7 +412,8 @@ sys.exit(cli.main(["train", "--model=convnet", "--data=phantom", "--image-size=3
 
 def test_a_full_disk_in_training_is_one_line_too(tmp_path):
     """In a process of its own: what Orbax began goes on in its threads after it has failed."""
-    run = [sys.executable, "-W", "ignore", "-c", _FULL, str(tmp_path / "out")]
+    # -B: Python takes half a .pyc for a whole one, and whoever imports it next fails
+    run = [sys.executable, "-B", "-W", "ignore", "-c", _FULL, str(tmp_path / "out")]
     own = os.environ.copy()
     own.pop("JAX_COMPILATION_CACHE_DIR", None)
     done = subprocess.run(run, capture_output=True, text=True, check=False, env=own)

@@ -338,7 +338,7 @@ def test_an_estimate_writes_nothing_and_counts_what_is_left(finished, model, tmp
 def test_a_full_disk_leaves_earlier_shards_readable(model, tmp_path):
     """A limit on the size of files stands in for the disk; the system's own error comes back."""
     out = tmp_path / "full"
-    run = [sys.executable, "-c", _FULL, str(model), str(out)]
+    run = [sys.executable, "-B", "-c", _FULL, str(model), str(out)]  # half a .pyc would stay too
     own = os.environ.copy()
     own.pop("JAX_COMPILATION_CACHE_DIR", None)  # half an entry would stay in it
     ended = subprocess.run(run, capture_output=True, text=True, check=False, env=own)
