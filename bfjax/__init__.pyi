@@ -29,6 +29,8 @@ from .types import (
     as_pytree,
 )
 
+__version__: str
+
 __all__ = [
     "Attack",
     "AttackFlags",

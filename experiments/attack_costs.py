@@ -27,8 +27,8 @@ from typing import Any
 import jax
 import tyro
 
-from bfjax import attack, attacks, models, records, run_batch
-from bfjax.summary import environment
+from bfjax import attack, attacks, models, run_batch, storage
+from bfjax.storage import environment
 from experiments.inputs import Inputs, load
 
 RESULTS = Path(__file__).parent / "results"
@@ -108,10 +108,10 @@ def main(config: Config) -> None:
     for name, row in rows.items():
         more = max(row["peak_mib"] - floor, 0)
         lines.append(f"| {name} | {ATTACKS[name][1]} | {row['seconds']:.2f} | {more:.0f} |")
-    with records.replacing(RESULTS / "attack_costs.md") as temporary:
+    with storage.replacing(RESULTS / "attack_costs.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     summary = {"rows": rows, "predict_only_mib": floor, "run": environment()}
-    records.write_json(RESULTS / "attack_costs.json", summary)
+    storage.write_json(RESULTS / "attack_costs.json", summary)
 
 
 def measure(config: Config) -> dict[str, Any]:

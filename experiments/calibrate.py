@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import tyro
 
-from bfjax import data, models, records
+from bfjax import data, models, storage
 from experiments import nearness, tables
 from experiments.cases import noted
 from experiments.nearness import Options, Rates, distance
@@ -184,7 +184,7 @@ def earlier(config: Config) -> dict[str, Rates]:
     Returns:
       Settings in words to rates; empty if there was none.
     """
-    known = records.read_json(RESULTS / "calibrate.json")
+    known = storage.read_json(RESULTS / "calibrate.json")
     same = noted(config, [models.load_config(model) for model in config.models])
     images = ("data", "num_images", "seed")
     if (

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from bfjax import Attack, AttackResult, progress, run_batch
 from bfjax.models import Checkpoint
-from bfjax.summary import environment
+from bfjax.storage import environment
 from experiments.figures import CITATION, ORANGE
 from experiments.inputs import Loaded
 

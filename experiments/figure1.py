@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from bfjax import attacks, records
+from bfjax import attacks, storage
 from experiments.cases import blank, find, noted, show
 from experiments.figures import save
 from experiments.inputs import Inputs, load
@@ -71,7 +71,7 @@ def main(config: Config) -> None:
         "images_attacked": searched,
         "shown": shown,
     }
-    records.write_json(RESULTS / "figure1.json", summary)
+    storage.write_json(RESULTS / "figure1.json", summary)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ import tyro
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from bfjax import Attack, AttackFlags, attacks, progress, records, run_batch
+from bfjax import Attack, AttackFlags, attacks, progress, run_batch, storage
 from bfjax.attack import cross_entropy
 from bfjax.metrics import success_rate
-from bfjax.summary import environment
+from bfjax.storage import environment
 from experiments.cases import Case, blank, find, show
 from experiments.figures import save
 from experiments.inputs import Inputs, load
@@ -79,7 +79,7 @@ def main(config: Config) -> None:
         "flags": dict(zip(AttackFlags._fields, map(int, np.sum(flags, 0)), strict=True)),
         "run": environment(),
     }
-    records.write_json(RESULTS / f"eq3-step-{config.step_size:g}.json", summary)
+    storage.write_json(RESULTS / f"eq3-step-{config.step_size:g}.json", summary)
     print(f"Eq. 3 fools {rate.fooled} of {rate.correct}: {100 * float(rate.rate):.2f} %")
     if config.step_size != Config.step_size:
         return

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import tyro
 
-from bfjax import AttackResult, attacks, progress, records, run_batch
+from bfjax import AttackResult, attacks, progress, run_batch, storage
 from bfjax.models import Checkpoint
 from experiments.cases import Case, blank, find, noted, show
 from experiments.figures import save
@@ -108,7 +108,7 @@ def main(config: Config) -> None:
         "images_attacked": {block.name: block.searched for block in blocks},
         "shown": shown,
     }
-    records.write_json(RESULTS / "figure3.json", summary)
+    storage.write_json(RESULTS / "figure3.json", summary)
 
 
 def attack(config: Config, model: Path) -> Block:

@@ -25,9 +25,16 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from bfjax import explaining, finished, gallery, map_summary, models, records
-from bfjax.explaining import ExplainConfig
-from bfjax.map_gallery import COLOURS, blended, draw_thirds
+from bfjax import models, storage
+from bfjax.evaluation import gallery, load_run
+from bfjax.evaluation.maps import (
+    COLOURS,
+    ExplainConfig,
+    batches,
+    blended,
+    draw_thirds,
+    explain_attack,
+)
 from experiments import tables
 from experiments.cases import noted
 from experiments.figures import ORANGE, save
@@ -92,14 +99,14 @@ def main(config: Config) -> None:
     save(figure, RESULTS / "figure4", dpi=180)
     summary = noted(config, list(checkpoints.values())) | {
         "attack": "bias_field, default settings",
-        "selection": "as bfjax.gallery.choose: the first turned, the classes in turn",
+        "selection": "as bfjax.evaluation.gallery.choose: the first turned, the classes in turn",
         "models": {
             name: {what: one.summary[what] for what in _KEPT}
             | {"lungs": one.relation, "shown": [one.rows[i] for i in one.shown]}
             for name, one in found.items()
         },
     }
-    records.write_json(RESULTS / "figure4.json", summary)
+    storage.write_json(RESULTS / "figure4.json", summary)
 
 
 _KEPT = (
@@ -136,10 +143,10 @@ def explain(config: Config, model: Path, fooled: int) -> Explained:
         num_steps=config.num_steps,
         seed=config.seed,
     )
-    summary = explaining.explain(few)
-    table = records.read_shards(folder / "explain" / "shards")
-    maps = np.concatenate(list(map_summary.batches(table)))
-    run, indices = finished.load(folder, where=config.data), table["index"].to_pylist()
+    summary = explain_attack(few)
+    table = storage.read_shards(folder / "explain" / "shards")
+    maps = np.concatenate(list(batches(table)))
+    run, indices = load_run(folder, where=config.data), table["index"].to_pylist()
     made = [run.rebuild(row) for row in indices]
     images = np.array([(one.image, one.adversarial) for one in made])
     masks = np.stack([lungs(clean) for clean, _ in images])

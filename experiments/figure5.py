@@ -21,7 +21,7 @@ import tyro
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
-from bfjax import attacks, metrics, records
+from bfjax import attacks, metrics, storage
 from experiments.cases import blank, find, noted, show
 from experiments.figures import save
 from experiments.inputs import Inputs, load
@@ -91,7 +91,7 @@ def main(config: Config) -> None:
         "images_attacked": searched,
         "shown": shown,
     }
-    records.write_json(RESULTS / "figure5.json", summary)
+    storage.write_json(RESULTS / "figure5.json", summary)
 
 
 if __name__ == "__main__":

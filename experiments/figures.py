@@ -8,7 +8,7 @@ from pathlib import Path
 import PIL.Image
 from matplotlib.figure import Figure
 
-from bfjax import records
+from bfjax import storage
 
 CITATION = "X-rays: Kermany, Zhang, Goldbaum (2018), doi 10.17632/rscbjbr9sj.2, CC BY 4.0; altered"
 ORANGE = "#D55E00"
@@ -33,9 +33,9 @@ def save(figure: Figure, stem: Path, *, dpi: int = 110) -> None:
         .convert("RGB")
         .quantize(256, method=PIL.Image.Quantize.MAXCOVERAGE, kmeans=2)
     )
-    with records.replacing(stem.with_suffix(".png")) as temporary:
+    with storage.replacing(stem.with_suffix(".png")) as temporary:
         small.save(temporary, "PNG", optimize=True)
-    with records.replacing(stem.with_suffix(".pdf")) as temporary:
+    with storage.replacing(stem.with_suffix(".pdf")) as temporary:
         figure.savefig(temporary, format="pdf", dpi=dpi)
 
 

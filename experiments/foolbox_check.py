@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from bfjax import attacks, records, run_batch
+from bfjax import attacks, run_batch, storage
 from bfjax.attack import cross_entropy
-from bfjax.summary import environment
+from bfjax.storage import environment
 from experiments.inputs import Inputs, load
 
 RESULTS = Path(__file__).parent / "results" / "foolbox_check.json"
@@ -97,7 +97,7 @@ def main(config: Config) -> None:
         "results": results,
         "run": environment(),
     }
-    records.write_json(RESULTS, summary)
+    storage.write_json(RESULTS, summary)
 
 
 def _our_loss(model: Any, labels: Any) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from bfjax.map_summary import ratio
+from bfjax.evaluation.maps import ratio
 
 _POSITION_WEIGHT = 2.2  # how many standard deviations of darkness the usual position outweighs
 

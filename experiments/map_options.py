@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import tyro
 
-from bfjax import explaining, map_summary, models
-from bfjax.config import ExplainConfig
+from bfjax import models
+from bfjax.evaluation import maps
+from bfjax.evaluation.maps import CONTROLS, ExplainConfig
 from experiments import tables
 
 RESULTS = Path(__file__).parent / "results" / "map_options"
@@ -90,7 +91,7 @@ def explain(config: Config, model: Path, few: int, options: dict[str, Any]) -> d
     # named by what all options were, so that another default is another folder
     whole = {key: options.get(key, defaults[key]) for key in sorted(set().union(*OPTIONS))}
     out = folder / f"explain-{few}-{'-'.join(map(str, whole.values()))}"
-    summary = explaining.explain(
+    summary = maps.explain_attack(
         ExplainConfig(
             dir=folder,
             model=str(model),
@@ -105,10 +106,10 @@ def explain(config: Config, model: Path, few: int, options: dict[str, Any]) -> d
     )
     attacked = summary["settings"]["attacked"]
     attacked["data"] = Path(attacked["data"]).name  # not where it lies here
-    columns = map_summary.gather(out / "shards").columns
+    columns = maps.gather(out / "shards").columns
     gaps = {
-        control: map_summary.ratio(_gap(columns, "map") - _gap(columns, control), np.ones(few))
-        for control in map_summary.CONTROLS
+        control: maps.ratio(_gap(columns, "map") - _gap(columns, control), np.ones(few))
+        for control in CONTROLS
     }
     return {**summary, "gaps": gaps}
 
@@ -122,7 +123,7 @@ def _gap(columns: dict[str, np.ndarray], kind: str) -> np.ndarray:
 def _cells(found: dict[str, Any]) -> list[str]:
     gaps = [
         f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})"
-        for gap in (found["gaps"][control] for control in map_summary.CONTROLS)
+        for gap in (found["gaps"][control] for control in CONTROLS)
     ]
     turned = f"{100 * found['flips']['rate']:.0f}"
     return [*gaps, turned, f"{found['mean_map']:.2f}", str(found["images"])]

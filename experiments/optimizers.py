@@ -25,10 +25,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from bfjax import data, models, records, run_batch
+from bfjax import data, models, run_batch, storage
+from bfjax.evaluation import parse
 from bfjax.metrics import wilson_interval
-from bfjax.specification import parse
-from bfjax.summary import environment
+from bfjax.storage import environment
 from experiments import tables
 from experiments.tuning import Score, around, best, score
 
@@ -108,7 +108,7 @@ def main(config: Config) -> None:
         "run": run,
     }
     tables.write(RESULTS / "optimizers", title, head, rows, results)
-    with records.replacing(RESULTS / "optimizers.png") as temporary:
+    with storage.replacing(RESULTS / "optimizers.png") as temporary:
         draw(cells, seconds, source).savefig(temporary, format="png", dpi=120)
 
 

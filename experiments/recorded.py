@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bfjax import records
+from bfjax import storage
 
 CELLS = Path(__file__).parent / "results" / "cells"
 _KINDS = ("clean", "adversarial")
@@ -43,10 +43,10 @@ def keep(folder: Path, attack: str, source: str) -> None:
         for judge in summary["targets"]
     }
     path = CELLS / f"{folder.name}.json"
-    known = records.read_json(path) or {"attacks": {}}
+    known = storage.read_json(path) or {"attacks": {}}
     known |= {"images": [row["file"] for row in rows], "labels": digits("label")}
     known["attacks"][attack] = {"summary": summary, "seen": seen}
-    records.write_json(path, known)
+    storage.write_json(path, known)
 
 
 def summary(folder: Path, attack: str) -> dict[str, Any] | None:
@@ -59,7 +59,7 @@ def summary(folder: Path, attack: str) -> dict[str, Any] | None:
     Returns:
       As `bfjax evaluate` wrote it; none if it is not recorded.
     """
-    known = records.read_json(CELLS / f"{folder.name}.json").get("attacks", {})
+    known = storage.read_json(CELLS / f"{folder.name}.json").get("attacks", {})
     return known[attack]["summary"] if attack in known else None
 
 
@@ -77,7 +77,7 @@ def rows(folder: Path, attack: str, source: str) -> list[dict[str, str]]:
     Raises:
       ValueError: the cell is not recorded.
     """
-    known = records.read_json(CELLS / f"{folder.name}.json")
+    known = storage.read_json(CELLS / f"{folder.name}.json")
     if attack not in known.get("attacks", {}):
         raise ValueError(f"{CELLS / folder.name}.json holds no {attack}: run the experiment first")
     one = known["attacks"][attack]

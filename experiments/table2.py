@@ -17,7 +17,7 @@ import tyro
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bfjax import records
+from bfjax import storage
 from bfjax.metrics import wilson_interval
 from experiments import tables
 from experiments.tables import COLUMNS
@@ -105,7 +105,7 @@ def main(config: Config) -> None:
         )
         tables.write(RESULTS / stem, title, head, rows, {"cells": swept, "models": names})
         figure = draw(dict(zip(values, swept.values(), strict=True)), label, names)
-        with records.replacing(RESULTS / f"{stem}.png") as temporary:
+        with storage.replacing(RESULTS / f"{stem}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=120)
 
 

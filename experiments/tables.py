@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from bfjax import evaluate, models, records
+from bfjax import models, storage
 from bfjax.attacks import bias_field
-from bfjax.config import EvaluateConfig
-from bfjax.home import home
+from bfjax.evaluation import EvaluateConfig, evaluate_models
 from bfjax.metrics import wilson_interval
+from bfjax.storage import home
 from experiments import recorded
 
 COLUMNS = ("ResNet50", "DenseNet121", "MobileNet")
@@ -149,7 +149,7 @@ def run(
                 out=out,
             )
             try:
-                evaluate.evaluate_models(whole)
+                evaluate_models(whole)
             finally:  # interrupted, those that are finished
                 for attack in left:
                     if (out / attack / name / "summary.json").exists():
@@ -289,9 +289,9 @@ def write(
     latex.insert(4, "\\midrule")
     latex += ["\\bottomrule", "\\end{tabular}"]
     for suffix, text in ((".md", lines), (".tex", latex)):
-        with records.replacing(stem.with_suffix(suffix)) as temporary:
+        with storage.replacing(stem.with_suffix(suffix)) as temporary:
             temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
-    records.write_json(stem.with_suffix(".json"), results)
+    storage.write_json(stem.with_suffix(".json"), results)
 
 
 def _markdown(cells: Sequence[str]) -> str:

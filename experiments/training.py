@@ -17,7 +17,7 @@ from typing import Any
 
 import tyro
 
-from bfjax import models, records
+from bfjax import models, storage
 
 RESULTS = Path(__file__).parent / "results" / "training"
 
@@ -45,8 +45,8 @@ def main(config: Config) -> None:
             "test": record.metrics["test"],
             "versions": record.versions,
         }
-        records.write_json(RESULTS / f"{folder.name}.json", run)
-    with records.replacing(RESULTS / "table.md") as temporary:
+        storage.write_json(RESULTS / f"{folder.name}.json", run)
+    with storage.replacing(RESULTS / "table.md") as temporary:
         temporary.write_text(table(), encoding="utf-8")
 
 

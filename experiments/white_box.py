@@ -20,9 +20,9 @@ from typing import Any
 
 import tyro
 
-from bfjax import evaluate, records
-from bfjax.config import AttackConfig
-from bfjax.home import home
+from bfjax import storage
+from bfjax.evaluation import AttackConfig, attack_dataset
+from bfjax.storage import home
 
 RESULTS = Path(__file__).parent / "results" / "white_box"
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -54,7 +54,7 @@ def main(config: Config) -> None:
     for min_degree in MIN_DEGREES:
         for number, (name, options) in enumerate(SETTINGS.items()):
             run = f"setting{number}-D0={min_degree}"
-            summary = evaluate.attack_dataset(
+            summary = attack_dataset(
                 AttackConfig(
                     model=str(config.model),
                     data=config.data,
@@ -65,12 +65,12 @@ def main(config: Config) -> None:
                 )
             )
             summary["settings"]["data"] = Path(config.data).name
-            records.write_json(RESULTS / model / f"{run}.json", summary)
+            storage.write_json(RESULTS / model / f"{run}.json", summary)
             table[name, min_degree] = next(iter(summary["targets"].values()))
             print(run, table[name, min_degree]["rate"], flush=True)
-    with records.replacing(RESULTS / model / "table.md") as temporary:
+    with storage.replacing(RESULTS / model / "table.md") as temporary:
         temporary.write_text(markdown(table), encoding="utf-8")
-    with records.replacing(RESULTS / "table.md") as temporary:
+    with storage.replacing(RESULTS / "table.md") as temporary:
         temporary.write_text(overview(), encoding="utf-8")
 
 

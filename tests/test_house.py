@@ -1,7 +1,11 @@
 """The house rules of the project: who imports whom, and how the public functions look."""
 
 import ast
+import collections
+import importlib
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,61 +18,36 @@ import bfjax.field
 import bfjax.metrics
 
 PACKAGE = Path(bfjax.__file__).parent
+EXPERIMENTS = PACKAGE.parent / "experiments"
 
-# Each may import those below it in this table, and nothing of ours above it.
+# Each may import those that its row names, all of them above it: no circle, and none upwards.
 LAYERS = {
     "types": set(),
+    "memory": set(),
+    "progress": set(),
+    "estimate": set(),
     "field": {"types"},
+    "metrics": {"types"},
+    "storage": {"types"},
     "attack": {"types", "field"},
     "attacks": {"types", "field", "attack"},
     "explain": {"types", "field", "attack"},
-    "metrics": {"types"},
-    "home": set(),
-    "memory": set(),
-    "progress": set(),
-    "config": set(),
-    "records": {"types"},
-    "models": {"types", "home", "records"},
-    "data": {"types", "home"},
-    "feed": {"data"},
-    "intervals": {"metrics"},
-    "classification": {"types", "data", "feed", "intervals", "metrics"},
-    "optimization": {"types", "field", "config"},
-    "validation": {"types", "classification", "config", "data", "optimization"},
-    "preparation": {"types", "classification", "config", "data", "models", "optimization"},
-    "resume": set(),
-    "options": set(),
-    "gallery": {"records"},
-    "curves": {"records"},
-    "measures": {"types", "field", "metrics"},
-    "summary": {"metrics", "measures"},
-    "specification": {"types", "attack", "attacks"},
-    "judges": {"types", "attack", "models"},
-    "cells": {"types", "data", "judges", "records", "summary"},
-    "judging": {"types", "cells", "data", "feed", "judges", "measures", "records"},
-    "running": {"types", "attack", "cells", "data", "feed", "judges", "judging", "records"},
-    "native": {
-        *("types", "field", "cells", "config", "data", "estimate", "feed", "judges", "metrics"),
-        *("progress", "records"),
+    "models": {"types", "storage"},
+    "data": {"types", "storage"},
+    "evaluation": {
+        *("types", "progress", "estimate", "field", "metrics", "storage", "attack", "attacks"),
+        *("explain", "models", "data"),
     },
-    "finished": {"types", "config", "data", "evaluate", "judging", "records", "specification"},
-    "map_gallery": {"records"},
-    "map_summary": {"explain", "metrics", "records", "summary"},
-    "explaining": {
-        *("types", "cells", "config", "data", "estimate", "explain", "feed", "finished", "gallery"),
-        *("judges", "map_gallery", "map_summary", "progress", "records"),
+    "training": {
+        *("types", "progress", "estimate", "field", "storage", "models", "data", "evaluation"),
     },
-    "report": {
-        *("attacks", "config", "estimate", "finished", "gallery", "metrics", "progress"),
-        "records",
-    },
-    "estimate": {
-        *("types", "attacks", "cells", "config", "data", "feed", "judges", "measures", "models"),
-        *("optimization", "preparation", "records", "running", "validation"),
-    },
+    "report": {"progress", "estimate", "metrics", "storage", "attacks", "evaluation"},
+    "cli": {"memory", "estimate", "models", "data", "evaluation", "training"},
 }
-ABOVE_THE_LINE = ("types", "field", "attack", "attacks", "explain", "metrics")
-CORE = {"__future__", "bfjax", "jax", "jaxtyping", "numpy", "optax"}
+GROUND = ("types", "memory", "progress", "estimate")
+CORE = ("types", "field", "attack", "attacks", "explain", "metrics")
+OF_THE_CORE = {"__future__", "bfjax", "jax", "jaxtyping", "numpy", "optax"}
+WINGS = ("storage", "data", "evaluation", "evaluation.maps", "training", "report", "cli")
 
 
 def _files(part):
@@ -88,25 +67,97 @@ def _imports(file):
             )
 
 
+def _ours(file):
+    return {name for name in _imports(file) if name.startswith("bfjax.")}
+
+
+def test_every_part_of_the_house_is_in_the_table():
+    there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert there - {"__init__", "__main__", "__pycache__"} == set(LAYERS)
+    assert {part for part in LAYERS if (PACKAGE / f"{part}.py").exists()} == set(GROUND)
+
+
+def test_the_table_has_no_circle():
+    parts = list(LAYERS)
+    for part, may in LAYERS.items():
+        assert may <= set(parts[: parts.index(part)]), part
+
+
 @pytest.mark.parametrize("part", LAYERS)
 def test_imports_run_downwards_only(part):
     for file in _files(part):
-        ours = {name.split(".")[1] for name in _imports(file) if name.startswith("bfjax.")}
-        assert ours <= LAYERS[part] | {part}, file
+        used = {name.split(".")[1] for name in _ours(file)} - {"__version__"}
+        assert used <= LAYERS[part] | {part}, file
 
 
-@pytest.mark.parametrize("part", ABOVE_THE_LINE)
+@pytest.mark.parametrize("part", [*LAYERS, "experiments"])
+def test_a_package_is_entered_by_its_init(part):
+    """From outside only what the `__init__` of a package hands on is taken."""
+    for file in sorted(EXPERIMENTS.rglob("*.py")) if part == "experiments" else _files(part):
+        inner = [n for n in _ours(file) if n.count(".") > 1 and n.split(".")[1] != part]
+        assert set(inner) <= {"bfjax.evaluation.maps"}, file
+
+
+@pytest.mark.parametrize("part", CORE)
 def test_the_core_knows_jax_and_optax_only(part):
-    import sys
-
     for file in _files(part):
         outside = {name.split(".")[0] for name in _imports(file)} - set(sys.stdlib_module_names)
-        assert outside <= CORE, file
+        assert outside <= OF_THE_CORE, file
+
+
+def test_options_are_read_at_the_door_and_nowhere_else():
+    """A wing's `commands` makes of its options what does the work; what is below sees only that."""
+    configs = {f"bfjax.{'.'.join(f.relative_to(PACKAGE).with_suffix('').parts)}"
+               for f in PACKAGE.rglob("config.py")}  # fmt: skip
+    names = {
+        name for config in configs for name, value in vars(importlib.import_module(config)).items()
+        if inspect.isclass(value) and value.__module__ == config
+    }  # fmt: skip
+    assert {"AttackConfig", "TrainConfig", "ExplainConfig", "ReportConfig", "DemoConfig"} <= names
+    # the demo makes options for others; a report says with which options a run is repeated
+    doors = {"commands.py", "config.py", "cli/demo.py", "cli/options.py", "report/repeat.py"}
+    for file in PACKAGE.rglob("*.py"):
+        where = file.relative_to(PACKAGE).as_posix()
+        if file.name not in doors and where not in doors:
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+            assert not used & names, file
+
+
+def test_no_two_names_of_modules_differ_only_by_an_ending():
+    roots = collections.defaultdict(set)
+    for file in PACKAGE.rglob("*.py"):
+        name = file.parent.name if file.name == "__init__.py" else file.stem
+        root = name.removesuffix("s")
+        for ending in ("ation", "ion", "ing", "ment", "er", "ed", "e"):
+            root = root.removesuffix(ending) if len(root) > len(ending) + 2 else root
+        roots[root].add(name)
+    twins = {frozenset(names) for names in roots.values() if len(names) > 1}
+    # the two that users know by these names
+    assert twins == {frozenset({"attack", "attacks"})}
 
 
 def test_no_file_is_longer_than_a_person_reads():
     for file in PACKAGE.rglob("*.py"):
         assert len(file.read_text(encoding="utf-8").splitlines()) <= 320, file
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_a_wing_hands_on_what_its_stub_says(wing):
+    module = importlib.import_module(f"bfjax.{wing}")
+    assert inspect.getdoc(module)
+    stub = ast.parse((Path(module.__file__).with_suffix(".pyi")).read_text(encoding="utf-8"))
+    (listed,) = [ast.literal_eval(n.value) for n in stub.body if isinstance(n, ast.Assign)]
+    assert sorted(listed) == sorted(module.__all__)
+    for name in listed:
+        assert getattr(module, name) is not None, name
+
+
+def test_wings_import_no_jax_before_they_are_used():
+    names = "".join(f"import bfjax.{wing}\n" for wing in WINGS)
+    program = f"{names}import sys; print('jax' in sys.modules, 'grain' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (["False", "False"], "")
 
 
 def _public():

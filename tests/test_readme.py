@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from tests.test_evaluate import checkpoint
+from tests.evaluation.test_attack import checkpoint
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from bfjax.attack.diversity import (
 )
 from bfjax.attack.loop import finish, init, run, step
 from bfjax.attack.objective import (
+    Reduction,
     binary_cross_entropy,
     binary_margin,
     cross_entropy,
@@ -24,10 +25,12 @@ from bfjax.attack.objective import (
 from bfjax.attack.projections import image_ball, onto_ball, parameter_ball
 from bfjax.attack.search import minimal, restarts, smallest_step
 from bfjax.attack.stream import Done, run_stream
-from bfjax.attack.transforms import gaussian_smoothing, normalize, steepest
+from bfjax.attack.transforms import Norm, gaussian_smoothing, normalize, steepest
 
 __all__ = [
     "Done",
+    "Norm",
+    "Reduction",
     "binary_cross_entropy",
     "binary_margin",
     "check_batch",

@@ -10,12 +10,10 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
+from bfjax import attack as pieces
 from bfjax import field as fields
-from bfjax.attack import objective
-from bfjax.attack.objective import Reduction, cross_entropy, l1_penalty
-from bfjax.attack.transforms import normalize
-from bfjax.field.fields import PolynomialTPSParams
-from bfjax.field.polynomial import Terms
+from bfjax.attack import Reduction, cross_entropy, l1_penalty, normalize
+from bfjax.field import PolynomialTPSParams, Terms
 from bfjax.types import Attack, Image, Loss, PRNGKey
 
 LogFieldBound = Literal["clip", "project"]
@@ -126,7 +124,7 @@ def bias_field(
         extent=extent,
         dtype=dtype,
     )
-    stop = objective.is_right if targeted else objective.is_wrong
+    stop = pieces.is_right if targeted else pieces.is_wrong
     project = max_log_field is not None and log_field_bound == "project"
     return Attack(
         perturbation=fields.bias_field(
@@ -136,7 +134,7 @@ def bias_field(
             offset=offset,
             start_noise=start_noise,
         ),
-        loss=objective.targeted(loss) if targeted else loss,
+        loss=pieces.targeted(loss) if targeted else loss,
         penalty=l1_penalty(
             field.init(), PolynomialTPSParams._make((l1_coefficients, l1_warp)), reduction=reduction
         ),

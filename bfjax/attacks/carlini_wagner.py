@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from bfjax.attack.objective import margin
-from bfjax.field.perturbation import check_image
+from bfjax.attack import margin
+from bfjax.field import check_image
 from bfjax.types import AttackResult, Image, Label, Logits, Params, Predict, PRNGKey
 
 # The numbers of foolbox 3, so that results agree: tanh space keeps black and white finite, a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bfjax.attack.search import minimal, smallest_step
+from bfjax.attack import minimal, smallest_step
 from bfjax.attacks.bias import bias_field
 from bfjax.attacks.carlini_wagner import carlini_wagner_l2
 from bfjax.attacks.saliency_map import saliency_map

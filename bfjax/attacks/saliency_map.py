@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from bfjax.field.perturbation import check_image
+from bfjax.field import check_image
 from bfjax.types import AttackResult, Image, Label, Logits, Predict, PRNGKey
 
 Variant = Literal["single", "darken", "pair"]

@@ -12,10 +12,19 @@ from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import optax
 
-from bfjax.attack.diversity import resize_and_pad
-from bfjax.attack.objective import cross_entropy, is_right, is_wrong, targeted
-from bfjax.attack.projections import image_ball, parameter_ball
-from bfjax.attack.transforms import Norm, gaussian_smoothing, normalize, steepest
+from bfjax.attack import (
+    Norm,
+    cross_entropy,
+    gaussian_smoothing,
+    image_ball,
+    is_right,
+    is_wrong,
+    normalize,
+    parameter_ball,
+    resize_and_pad,
+    steepest,
+    targeted,
+)
 from bfjax.field import additive, free_log_field
 from bfjax.types import Attack, Loss
 

@@ -6,25 +6,7 @@ Convention:
     with its name when it is read, and `check` lists all of them.
 """
 
-from bfjax.data.derived import derived_dicom, write_png16
-from bfjax.data.dicom import decode_dicom
-from bfjax.data.image import ImageError, decode, fit, to_float
-from bfjax.data.loading import load
-from bfjax.data.source import Labelled, Original, Record, Source, Subset, check
+import lazy_loader
 
-__all__ = [
-    "ImageError",
-    "Labelled",
-    "Original",
-    "Record",
-    "Source",
-    "Subset",
-    "check",
-    "decode",
-    "decode_dicom",
-    "derived_dicom",
-    "fit",
-    "load",
-    "to_float",
-    "write_png16",
-]
+# __init__.pyi says what is here; Grain, TFDS and pydicom are imported when they are used
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

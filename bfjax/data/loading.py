@@ -10,7 +10,7 @@ from bfjax.data.image import validate
 from bfjax.data.phantom_source import PhantomSource
 from bfjax.data.prepared import PreparedSource, prepare
 from bfjax.data.source import Source, subsample
-from bfjax.home import home as default_home
+from bfjax.storage import home as default_home
 
 _FOLDERS = "nor an existing folder or zip file of class folders"
 

@@ -10,12 +10,13 @@ from bfjax.explain.maps import (
     top_fraction,
     upsample,
 )
-from bfjax.explain.mask import first_of_pair, mask_attack, pair, total_variation
+from bfjax.explain.mask import MapOptions, first_of_pair, mask_attack, pair, total_variation
 from bfjax.explain.score import logit, probability
 from bfjax.explain.sensitivity import SensitivityMap, sensitivity_map, sensitivity_map_batch
 
 __all__ = [
     "Curve",
+    "MapOptions",
     "SensitivityMap",
     "Shares",
     "centre_map",

@@ -23,10 +23,10 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Scalar
 
-from bfjax.attack.objective import Reduction, targeted
+from bfjax.attack import Reduction, targeted
 from bfjax.explain.maps import check_same, upsample
 from bfjax.explain.score import probability
-from bfjax.field.perturbation import check_image
+from bfjax.field import check_image
 from bfjax.types import (
     Attack,
     Image,
@@ -42,7 +42,7 @@ Mask = Float[Array, "m n"]
 Pair = Float[Array, "h w c2"]
 
 
-class Options(TypedDict, total=False):
+class MapOptions(TypedDict, total=False):
     """The options of `mask_attack`."""
 
     num_steps: int

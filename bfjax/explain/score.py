@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Scalar
 
-from bfjax.attack.objective import binary_cross_entropy, binary_margin, cross_entropy
+from bfjax.attack import binary_cross_entropy, binary_margin, cross_entropy
 from bfjax.types import Label, Logits
 
 

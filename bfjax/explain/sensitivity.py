@@ -15,10 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
-from bfjax.attack import run, run_batch
-from bfjax.attack.objective import is_wrong
+from bfjax.attack import is_wrong, run, run_batch
 from bfjax.explain.maps import Map, upsample
-from bfjax.explain.mask import Mask, Options, first_of_pair, mask_attack, pair
+from bfjax.explain.mask import MapOptions, Mask, first_of_pair, mask_attack, pair
 from bfjax.types import AttackResult, Image, Label, Predict
 
 
@@ -44,7 +43,7 @@ def sensitivity_map(
     image: Image,
     adversarial: Image,
     label: Label,
-    **options: Unpack[Options],
+    **options: Unpack[MapOptions],
 ) -> SensitivityMap:
     """Where an attack works: argmin_M DNN_y(M⊙X_a + (1−M)⊙X) + λ1‖M‖₁ + λ2 TV(M) (Eq. 8).
 
@@ -84,7 +83,7 @@ def sensitivity_map_batch(
     labels: Integer[Array | np.ndarray, " batch"],
     *,
     on_step: Callable[[int], object] | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[MapOptions],
 ) -> SensitivityMap:
     """The maps of a batch, `bfjax.run_batch` of the same loop: `jax.vmap` of `sensitivity_map`.
 

@@ -17,9 +17,9 @@ from jax.tree_util import Partial
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from bfjax.field.fields import Polynomial, PolynomialTPSParams, specified
 from bfjax.field.mirrors import halves
 from bfjax.field.polynomial import Exponents, Terms, polynomial
+from bfjax.field.polynomial_tps import Polynomial, PolynomialTPSParams, specified
 from bfjax.field.tps import control_grid, lattice, spline_weights
 from bfjax.types import Field, LogField
 

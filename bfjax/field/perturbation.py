@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from bfjax.field.fields import PolynomialTPSParams
+from bfjax.field.polynomial_tps import PolynomialTPSParams
 from bfjax.types import Field, Image, LogField, Params, Perturbation, PRNGKey, as_pytree
 
 # exp(±80) fits float32 with room for its gradient; 16-bit images saturate to black or white long
@@ -185,7 +185,17 @@ def clip(
 
 
 def check_image(image: Image) -> None:
-    """Raises ValueError, when traced, unless `image` is one (h, w, c) array of floats."""
+    """Makes sure, when traced, that an image is one (h, w, c) array of floats.
+
+    Args:
+      image: what should be one image.
+
+    Raises:
+      ValueError: it is a batch, or holds integers.
+
+    Example:
+      >>> check_image(jnp.zeros((8, 8, 1)))
+    """
     if jnp.ndim(image) != 3:
         raise ValueError(f"an image is (h, w, c), got shape {jnp.shape(image)}; vmap over batches")
     if not jnp.issubdtype(image.dtype, jnp.floating):

@@ -1,6 +1,7 @@
 """Classifiers in Flax NNX: built by name, imported, saved, and loaded as a `Predict`."""
 
 from bfjax.models.checkpoint import (
+    CONFIG,
     Checkpoint,
     as_predict,
     freeze,
@@ -13,10 +14,11 @@ from bfjax.models.hub import PREFIX as HUB
 from bfjax.models.layers import MIN_SIZE
 from bfjax.models.onnx import load_onnx
 from bfjax.models.pretrained import load_pretrained, settings_for
-from bfjax.models.registry import ARCHITECTURES, build, check_weights
+from bfjax.models.registry import ARCHITECTURES, build, check_weights, weights_of
 
 __all__ = [
     "ARCHITECTURES",
+    "CONFIG",
     "HUB",
     "MIN_SIZE",
     "Checkpoint",
@@ -31,4 +33,5 @@ __all__ = [
     "load_pretrained",
     "save",
     "settings_for",
+    "weights_of",
 ]

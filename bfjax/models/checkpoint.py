@@ -22,7 +22,7 @@ import safetensors.numpy
 from flax import nnx
 from jax.tree_util import Partial
 
-from bfjax import records
+from bfjax import storage
 from bfjax.models.layers import ConvNorm, Preactivation
 from bfjax.models.registry import abstract, check_weights, name_of, weights_of, with_weights
 from bfjax.types import Image, Logits
@@ -301,7 +301,7 @@ def _checked(file: Path, sha256: str) -> bytes:
 
 def _replace(file: Path, data: bytes) -> None:
     """Writes a file so that its name never belongs to half of it."""
-    with records.replacing(file) as temporary, temporary.open("wb") as stream:
+    with storage.replacing(file) as temporary, temporary.open("wb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())

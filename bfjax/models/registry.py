@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from bfjax.models.convnet import ConvNet, ConvNetConfig
 from bfjax.models.densenet import DenseNet121, DenseNet121Config
-from bfjax.models.mobilenet import MobileNetV1, MobileNetV1Config
+from bfjax.models.mobilenet_v1 import MobileNetV1, MobileNetV1Config
 from bfjax.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
 from bfjax.models.resnet import ResNet50, ResNet50Config
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from jaxtyping import Float
 
-from bfjax import finished, gallery, records
+from bfjax import storage
+from bfjax.evaluation import gallery, load_run
 from bfjax.report import pictures
 from bfjax.report.loading import Run
 
@@ -32,7 +33,7 @@ class Case(NamedTuple):
 
 
 def choose(runs: list[Run], max_cases: int | None) -> list[list[int]]:
-    """Which cases are drawn: all, or as many of each run, chosen as `bfjax.gallery.choose` does.
+    """Which cases are drawn: all, or as many of each run, chosen as by `evaluation.gallery.choose`.
 
     A run whose attack parameters were not stored has none.
 
@@ -63,7 +64,7 @@ def choose(runs: list[Run], max_cases: int | None) -> list[list[int]]:
 
 def _outcomes(run: Run) -> list[dict[str, str]]:
     table = run.read()
-    if not any(name.startswith(records.PARAMS) for name in table.column_names):
+    if not any(name.startswith(storage.PARAMS) for name in table.column_names):
         return []
     return table.select(["label", "clean_prediction", "adversarial_prediction"]).to_pylist()
 
@@ -86,7 +87,7 @@ def draw(number: int, run: Run, rows: list[int], *, where: str | None) -> Iterat
     """
     if not rows:
         return
-    whole = finished.opened(run.folder, run.settings, where=where)
+    whole = load_run(run.folder, settings=run.settings, where=where)
     for row in rows:
         made, known = _Made(*whole.rebuild(row)), whole.rows[row]
         letters, panels = zip(*_panels(made, sensitivity(run.folder, row)), strict=True)
@@ -152,7 +153,7 @@ class _Made(NamedTuple):
 
     @property
     def reach(self) -> float:
-        """The colours of B run from 1 / reach to reach, as in `bfjax.gallery`."""
+        """The colours of B run from 1 / reach to reach, as in `bfjax.evaluation.gallery`."""
         largest = 0.0 if self.log_field is None else float(np.abs(self.log_field).max())
         return float(np.exp(np.clip(largest, np.log(1.02), np.log(2))))
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from bfjax import records
+from bfjax import storage
 from bfjax.metrics import SuccessRate
 
 _COLUMNS = ("clean_prediction", "clean_score", "adversarial_prediction", "adversarial_score")
@@ -109,7 +109,7 @@ class Run:
         folder = self.folder / "shards"
         if not any(folder.glob("*.parquet")):
             raise ValueError(f"{folder} holds no shards, from which the pictures are made")
-        return records.read_shards(folder)
+        return storage.read_shards(folder)
 
     def judgements(self, record: dict[str, Any]) -> list[Judgement]:
         """What every model said of one image.

@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 
 from bfjax.metrics import SuccessRate
-from bfjax.report import command, curves, pictures
+from bfjax.report import curves, pictures, repeat
 from bfjax.report.loading import Matrix, Results, Run
 from bfjax.report.sweeps import sweeps
 
@@ -132,7 +132,7 @@ def render(
         judges=len(judges),
         curves=[_curve(k, curve) for k, curve in enumerate(sweeps(results.runs).values())],
         legend=[str(k) for k in range(_SHADES)],
-        commands=command.command_lines(results.runs),
+        commands=repeat.command_lines(results.runs),
         runs=[_settings(run) for run in results.runs],
         total=total,
         sampled=sampled,

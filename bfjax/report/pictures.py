@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from bfjax import records
+from bfjax import storage
 
 SIDE = 224
 """Panels are reduced to this many pixels along their longer side."""
@@ -157,7 +157,7 @@ class Pictures:
         self._size += text + 4 * ((len(picture) + 2) // 3)  # of base64
         if not self.inside:
             for name, held in zip(self._names[-len(self._held) :], self._held, strict=True):
-                with records.replacing(self.folder / name) as temporary:
+                with storage.replacing(self.folder / name) as temporary:
                     temporary.write_bytes(held)
             self._held.clear()
 

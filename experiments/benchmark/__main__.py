@@ -20,8 +20,8 @@ from typing import Any
 import jax
 import tyro
 
-from bfjax import records
-from bfjax.summary import environment
+from bfjax import storage
+from bfjax.storage import environment
 from experiments.benchmark.alternate import Timing, UnavailableError, alternate
 from experiments.benchmark.rows import KEPT, OURS, Row, rows
 from experiments.benchmark.whole import WHOLE
@@ -69,8 +69,8 @@ def _write(path: Path, results: dict[str, Any], config: Config) -> None:
         "peers": {name: version(name) for name in PEERS},
         "settings": dataclasses.asdict(config),
     }
-    records.write_json(path, results)
-    with records.replacing(path.with_suffix(".md")) as temporary:
+    storage.write_json(path, results)
+    with storage.replacing(path.with_suffix(".md")) as temporary:
         temporary.write_text(markdown(results), encoding="utf-8")
 
 

@@ -22,10 +22,9 @@ _RUN = """
 import time; started = time.perf_counter()
 import json, resource, sys
 from pathlib import Path
-from bfjax import evaluate
-from bfjax.config import AttackConfig
+from bfjax.evaluation import AttackConfig, attack_dataset
 model, out, count, batch = sys.argv[1:]
-found = evaluate.attack_dataset(AttackConfig(model=model, out=Path(out), data="phantom",
+found = attack_dataset(AttackConfig(model=model, out=Path(out), data="phantom",
     num_images=int(count), batch_size=int(batch), measure=False, gallery=0))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({"attack": found["run"]["seconds_of_this_run"],

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bfjax.data import ImageError, load, prepared
-from bfjax.home import home as bfjax_home
+from bfjax.storage import home as bfjax_home
 
 from .conftest import encoded, kaggle_files, write_files
 

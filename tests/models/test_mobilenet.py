@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from bfjax import models
-from bfjax.models.mobilenet import MobileNetV1Config
+from bfjax.models.mobilenet_v1 import MobileNetV1Config
 
 # Keras' variables, handed to NumPy 2 by Keras itself
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

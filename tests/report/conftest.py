@@ -10,10 +10,9 @@ import pyarrow.parquet
 import pytest
 import tyro
 
-from bfjax import evaluate
-from bfjax.config import AttackConfig, EvaluateConfig
+from bfjax.evaluation import AttackConfig, EvaluateConfig, commands
 from bfjax.report import loading, pictures
-from tests.test_evaluate import checkpoint
+from tests.evaluation.test_attack import checkpoint
 
 SIZE, COUNT = 32, 12
 EVIL = "<img src=x onerror=alert(1)>\"'&.png"
@@ -36,7 +35,7 @@ def single(models, tmp_path_factory):
     field = {"degree": 3, "min_degree": 0, "grid_size": 3, "num_steps": 3, "max_change": 0.25}
     options = {"model": models[0], "targets": models[1], "out": out, "gallery": 0} | field | RUN
     arguments = [f"--{n.replace('_', '-')}={v}" for n, v in options.items() if n != "measure"]
-    evaluate.attack_dataset(tyro.cli(AttackConfig, args=[*arguments, "--measure"]))
+    commands.attack_dataset(tyro.cli(AttackConfig, args=[*arguments, "--measure"]))
     return out
 
 
@@ -48,7 +47,7 @@ def several(models, tmp_path_factory):
     """
     out = tmp_path_factory.mktemp("several") / "runs"
     sources, attacks = tuple(map(str, models)), {"ours": FIELD, "weak": WEAK, "weaker": WEAKER}
-    evaluate.evaluate_models(EvaluateConfig(sources=sources, attacks=attacks, out=out, **RUN))
+    commands.evaluate_models(EvaluateConfig(sources=sources, attacks=attacks, out=out, **RUN))
     write_map(out / "ours" / "one", 2, np.linspace(0, 1, SIZE * SIZE).reshape(SIZE, SIZE))
     return out
 

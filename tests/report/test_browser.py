@@ -8,8 +8,7 @@ import time
 import pytest
 
 from bfjax import report
-from bfjax.config import ReportConfig
-from bfjax.report import page
+from bfjax.report import ReportConfig, page
 from tests.report.conftest import BREAK, EVIL, facts, hostile, made_up, outcome, picture, rows_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -8,8 +8,8 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from bfjax import data, evaluate
-from bfjax.config import EvaluateConfig
+from bfjax import data
+from bfjax.evaluation import EvaluateConfig, commands
 from bfjax.report import cases, loading, pictures
 from tests.report.conftest import COUNT, RUN, SIZE, outcome, rows_of, write_map
 
@@ -83,7 +83,7 @@ def test_attacks_without_a_field_are_drawn_without_one(models, tmp_path):
     attacks = {"sign": "fgsm(epsilon=0.05)", "search": "carlini_wagner_l2(max_steps=2)"}
     options = RUN | {"num_images": 2, "batch_size": 2, "store_all": True}
     run = EvaluateConfig(sources=(str(models[0]),), attacks=attacks, out=tmp_path, **options)
-    evaluate.evaluate_models(run)
+    commands.evaluate_models(run)
     for run in loading.load(tmp_path).runs:
         assert cases.choose([run], None) == [[0, 1]]
         for case in cases.draw(0, run, [0, 1], where=None):  # which checks the mean change

@@ -1,0 +1,7 @@
+"""`python -m bfjax.cli`."""
+
+import sys
+
+from bfjax.cli.commands import main
+
+sys.exit(main())

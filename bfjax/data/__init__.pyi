@@ -1,0 +1,24 @@
+from . import feed as feed
+from .derived import derived_dicom, write_png16
+from .dicom import decode_dicom
+from .image import ImageError, decode, fit, to_float
+from .loading import load
+from .source import Labelled, Original, Record, Source, Subset, check
+
+__all__ = [
+    "ImageError",
+    "Labelled",
+    "Original",
+    "Record",
+    "Source",
+    "Subset",
+    "check",
+    "decode",
+    "decode_dicom",
+    "derived_dicom",
+    "feed",
+    "fit",
+    "load",
+    "to_float",
+    "write_png16",
+]

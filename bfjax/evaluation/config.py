@@ -1,0 +1,119 @@
+"""The options of `bfjax attack` and `bfjax evaluate`; nothing heavy is imported for a `--help`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BiasFieldConfig:
+    """The options of `bfjax.attacks.bias_field`, with the same defaults."""
+
+    degree: int = 10
+    """D of Eq. 4, the largest total degree of the polynomial."""
+    min_degree: int = 1
+    """D0 of Eq. 4: lower degrees are left out."""
+    grid_size: int = 16
+    """Control points of the warp along each axis."""
+    terms: Literal["literal", "count", "total"] = "literal"
+    """Which monomials Eq. 4 keeps: t >= D0 and l >= D0; t >= D0; or t + l >= D0."""
+    l1_coefficients: float = 0.1
+    """Lambda_a, the weight of ||a||_1."""
+    l1_warp: float = 0.0
+    """Lambda_theta, the weight of ||theta - theta_0||_1."""
+    reduction: Literal["sum", "mean"] = "sum"
+    """How the norms add up."""
+    step_size: float = 0.06
+    """Step of the coefficients, in units of the log field."""
+    warp_step_size: float | None = None
+    """Step of the control points (the image is 2 wide); none: the same as --step-size."""
+    decay: float = 0.0
+    """Momentum of the gradients, mu of MI-FGSM, which transfers better; 0 is the paper's step."""
+    num_steps: int = 10
+    """Iterations."""
+    max_change: float | None = 0.1
+    """The attacked image stays within this distance of the original, in units of [0, 1]."""
+    max_log_field: float | None = None
+    """A bound on the absolute log field."""
+    log_field_bound: Literal["clip", "project"] = "clip"
+    """How that bound is held: clipped at each pixel, or by scaling the coefficients."""
+    iterate: Literal["last", "best"] = "last"
+    """Which iterate is kept."""
+    early_stop: bool = False
+    """Leave an image as it is once it is fooled; another takes its place in the batch."""
+    start_noise: float = 0.0
+    """Half-width of a random start around the identity; 0 starts at the identity."""
+    offset: float = 0.0
+    """o of X_a = (X + o) exp(B) - o; 0 keeps black pixels black."""
+    extent: tuple[float, float] = (-1.0, 1.0)
+    """Coordinates of the first and the last pixel centre."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What `bfjax attack` and `bfjax evaluate` have in common."""
+
+    data: str = "chest_xray"
+    """Data set: chest_xray, phantom, one image, or a folder or zip of images or class folders."""
+    split: str = "test"
+    """Which split of it."""
+    label: str | None = None
+    """Class, by name or number, of all images that lie in no class folders; none, or "predicted":
+    for each image what the attacked model itself predicts."""
+    image_size: int | None = None
+    """Side of the images in pixels, where a model does not say it."""
+    batch_size: int = 16
+    """Images that each device attacks at once."""
+    num_images: int | None = None
+    """Only so many images, drawn by --seed (phantoms: as many as wanted)."""
+    seed: int = 0
+    """Seed of whatever is random: a random start, the phantoms."""
+    measure: bool = True
+    """Also measure BRISQUE, SSIM, PSNR, smoothness, and success after saving as PNG and as JPEG."""
+    dry_run: bool = False
+    """Only estimate how long it would take and how much disk."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttackConfig(RunConfig, BiasFieldConfig):
+    """Attacks every image of a data set with an adversarial bias field (Eq. 4-7).
+
+    Writes summary.json, records.csv, shards/ (records and attack parameters) and gallery/. An
+    interrupted run started again with the same options goes on where it stopped.
+    """
+
+    model: str
+    """What is attacked: the folder of a checkpoint, an ONNX file, or module:function for a Python
+    function from an image (h, w, 1) in [0, 1] to its logits."""
+    targets: tuple[str, ...] = ()
+    """Further models that judge the same adversarial images (transfer)."""
+    out: Path = Path("bfjax-attack")
+    """Folder for the results."""
+    gallery: int = 12
+    """Cases drawn into gallery/; 0 for none."""
+    native: bool = False
+    """Also write the attacked images in the originals' size into adversarial/, as 16-bit PNG or
+    derived DICOM, and judge them as read back (native.json). May be added to a finished run."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(RunConfig):
+    """Makes attacks on many models and has all of them judge each: the transfer matrices.
+
+    Writes OUT/ATTACK/SOURCE/, each like the folder of `bfjax attack`, and OUT/summary.json. An
+    interrupted run goes on where it stopped; attacks, and models that judge, may be added later.
+    """
+
+    sources: tuple[str, ...] = ()
+    """Models that are attacked and that judge, each as for bfjax attack; a+b attacks the mean of
+    the logits of a and b."""
+    targets: tuple[str, ...] = ()
+    """Further models that only judge."""
+    attacks: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Names and functions of bfjax.attacks, such as: ours bias_field strong "bim(epsilon=0.2)"."""
+    store_all: bool = False
+    """Also store images whose attack has parameters as large; else later judges attack anew."""
+    out: Path = Path("bfjax-evaluate")
+    """Folder for the results."""

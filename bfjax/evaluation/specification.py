@@ -1,0 +1,150 @@
+"""Attacks as configuration describes them: as a text, as options, as settings of a finished run.
+
+    bias_field(max_change=0.05)
+    bim(epsilon=0.05, num_steps=20)
+    foolbox2()["fgsm"]
+    bias_field(optimizer=optax.adam(0.03), transform=resize_and_pad())
+
+The names in a text are those of `bfjax.attacks` and `bfjax.attack`, and `optax`; the text is walked
+as a syntax tree, so nothing else can be called.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from bfjax import attack, attacks, field
+from bfjax.types import Attack, Perturbation, Search
+
+
+def parse(text: str, image_shape: tuple[int, ...]) -> Attack | Search:
+    """The attack that a text describes.
+
+    Args:
+      text: an expression, see above; the name alone stands for a call without options.
+      image_shape: (h, w, c) of the images, handed to the attacks that want it.
+
+    Returns:
+      The attack.
+
+    Raises:
+      ValueError: naming the text, for what is no such expression or no attack, and for options
+        that the attack refuses.
+
+    Example:
+      >>> parse("bim(epsilon=0.05, num_steps=20)", (32, 32, 1)).num_steps
+      20
+      >>> parse("bias_field", (32, 32, 1)).num_steps
+      10
+    """
+    try:
+        tree = ast.parse(text, mode="eval").body
+        found = _value(tree, image_shape)
+        found = found() if isinstance(tree, ast.Name) else found
+    except (SyntaxError, TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"the attack {text!r} cannot be made: {error}") from error
+    if not isinstance(found, Attack | Search):
+        raise ValueError(f"{text!r} is no attack; attacks are {', '.join(_of(attacks))}")
+    return found
+
+
+def _value(node: ast.expr, shape: tuple[int, ...]) -> Any:
+    value = functools.partial(_value, shape=shape)
+    match node:
+        case ast.Name(name):
+            return _named(name, shape)
+        case ast.Attribute(ast.Name("optax"), name) if inspect.isfunction(
+            function := getattr(optax, name, None)
+        ):
+            return function
+        case ast.Call(function, arguments, keywords) if all(k.arg for k in keywords):
+            options = {str(k.arg): value(k.value) for k in keywords}
+            return value(function)(*map(value, arguments), **options)
+        case ast.Subscript(mapping, ast.Constant(key)):
+            return value(mapping)[key]
+        case ast.Tuple(elements) | ast.List(elements):
+            return tuple(map(value, elements))
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise ValueError(f"{ast.unparse(node)} means nothing here") from None
+
+
+def _named(name: str, shape: tuple[int, ...]) -> Callable[..., Any]:
+    names = _of(attack) | _of(attacks)
+    if name not in names:
+        raise ValueError(f"there is no {name}; attacks are {', '.join(_of(attacks))}")
+    found = names[name]
+    wants_shape = "image_shape" in inspect.signature(found).parameters
+    return functools.partial(found, shape) if wants_shape else found
+
+
+def _of(module: Any) -> dict[str, Callable[..., Any]]:
+    found = {name: getattr(module, name) for name in module.__all__}
+    return {name: v for name, v in found.items() if callable(v) and not isinstance(v, type)}
+
+
+def bias_field_at(options: Mapping[str, Any], shape: tuple[int, int]) -> Perturbation:
+    """The perturbation of `attacks.bias_field` on images of another size, in float64.
+
+    Args:
+      options: that the attack was made with; those that are missing have their defaults.
+      shape: (h, w).
+
+    Returns:
+      What `attacks.bias_field` perturbs with; a bound on |B̂| that it holds by scaling is in the
+      parameters that it finds.
+
+    Example:
+      >>> perturbation = bias_field_at({"degree": 3, "grid_size": 4}, (30, 20))
+      >>> params = perturbation.init(jnp.zeros((30, 20, 1)), None)
+      >>> params.control_points.shape, perturbation.log_field(params).shape
+      ((16, 2), (30, 20))
+    """
+    usual = inspect.signature(attacks.bias_field).parameters
+    chosen = {name: parameter.default for name, parameter in usual.items()} | dict(options)
+    polynomial = ("degree", "min_degree", "grid_size", "terms", "extent")
+    made = field.chunked_polynomial_tps(
+        shape, **{name: chosen[name] for name in polynomial}, dtype=jnp.float64
+    )
+    clipped = chosen["log_field_bound"] == "clip"
+    return field.bias_field(
+        made,
+        max_change=chosen["max_change"],
+        max_log_field=chosen["max_log_field"] if clipped else None,
+        offset=chosen["offset"],
+    )
+
+
+def from_settings(settings: Mapping[str, Any], image_shape: tuple[int, ...]) -> Attack | Search:
+    """The attack of a finished run.
+
+    Args:
+      settings: as its summary holds them: `bfjax attack` stores options, `bfjax evaluate` a text.
+      image_shape: (h, w, c) of the images.
+
+    Returns:
+      The attack.
+
+    Raises:
+      ValueError: the text is no attack any more.
+
+    Example:
+      >>> from_settings({"attack": "bim(num_steps=3)", "seed": 0}, (32, 32, 1)).num_steps
+      3
+    """
+    if "attack" in settings:
+        return parse(settings["attack"], image_shape)
+    options = inspect.signature(attacks.bias_field).parameters.keys() & settings.keys()
+    # JSON has no tuples
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v := settings[k], list) else v for k in options
+    }
+    return attacks.bias_field(image_shape, **values)

@@ -1,0 +1,187 @@
+"""What a run amounts to: success rates for `summary.json`, and as a table for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import scipy.stats
+from rich.console import Console
+from rich.table import Table
+
+from bfjax.evaluation.measures import SAVED_AS
+from bfjax.metrics import success_rate, wilson_interval
+
+
+def show(summary: dict[str, Any], out: Path) -> None:
+    """Prints the success rates of a summary, k / N and percent, for each model and direction.
+
+    Args:
+      summary: from `attack_dataset`.
+      out: where the details lie.
+    """
+    title = f"success of the attack on {summary['images']} images"
+    if summary["settings"].get("label") == "predicted":
+        title += ", away from what the attacked model predicts"
+    table = Table(title=title)
+    for heading in ("model", "direction"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("fooled", "of correct", "success"):
+        table.add_column(heading, justify="right")
+    for name, judged in summary["targets"].items():
+        native = summary["native"]["targets"][name] if "native" in summary else None
+        files = [] if native is None else [("all, native files", native)]
+        for direction, rate in [("all", judged), *judged["directions"].items(), *files]:
+            percent = "-" if rate["rate"] is None else f"{100 * rate['rate']:.1f} %"
+            table.add_row(name, direction, str(rate["fooled"]), str(rate["correct"]), percent)
+            name = ""
+    console = Console()
+    console.print(table)
+    more = ", native.csv, adversarial/" if "native" in summary else ""
+    console.print(f"details in {out}: summary.json, records.csv, gallery/{more}", highlight=False)
+
+
+def summarize(
+    table: pa.Table, class_names: Sequence[str], targets: Sequence[str]
+) -> dict[str, Any]:
+    """The success rates of a run, per target model and per direction, and the mean changes.
+
+    Args:
+      table: the records, without the parameters of the attacks.
+      class_names: of the data, in the order of the logits.
+      targets: names of the models that judged; the first is the one that was attacked.
+
+    Returns:
+      What JSON can hold.
+    """
+    columns = {name: np.array(table[name]) for name in table.column_names}
+    number = {name: i for i, name in enumerate(class_names)}
+
+    def indices(name: str) -> np.ndarray:
+        return np.array([number[value] for value in columns[name]])
+
+    labels = indices("label")
+    judged = {}
+    for target in targets:
+        prefix = "" if target == targets[0] else f"{target}:"
+        answers = {
+            kind: indices(f"{prefix}{kind}_prediction")
+            for kind in ("clean", "adversarial", *SAVED_AS)
+            if f"{prefix}{kind}_prediction" in columns
+        }
+        clean, adversarial = answers.pop("clean"), answers.pop("adversarial")
+        judged[target] = _as_json(success_rate(labels, clean, adversarial)) | {
+            "directions": {
+                f"{name}→{_others(class_names, i)}": _as_json(
+                    success_rate(labels[labels == i], clean[labels == i], adversarial[labels == i])
+                )
+                for i, name in enumerate(class_names)
+            },
+            "saved_as": {
+                kind: _as_json(success_rate(labels, clean, predictions))
+                for kind, predictions in answers.items()
+            },
+        }
+    found = {
+        "images": len(labels),
+        "targets": judged,
+        "mean_max_change": float(columns["max_change"].mean()),
+        "mean_change": float(columns["mean_change"].mean()),
+    }
+    if "max_log_field" in columns:
+        found["median_max_log_field"] = float(np.median(columns["max_log_field"]))
+        found["mean_max_log_field"] = float(columns["max_log_field"].mean())
+        found["zero_field_share"] = float((columns["max_log_field"] == 0).mean())
+    found |= {f"mean_{name}": float(columns[name].mean()) for name in _MEANS if name in columns}
+    if "brisque" in columns:
+        found |= {
+            "brisque_model": "OpenCV's, trained on LIVE release 2",
+            "brisque_change": _paired(columns["brisque"] - columns["brisque_clean"]),
+        }
+    return found
+
+
+_MEANS = (
+    "brisque_clean",
+    "brisque",
+    "ssim",
+    "total_variation",
+    "gradient_energy",
+    "high_frequency_share",
+    "central_min",
+    "central_max",
+    "folded_share",
+)
+
+
+def _paired(differences: np.ndarray) -> dict[str, float | None]:
+    """The mean of paired differences, with Student's 95 % interval."""
+    mean, n = float(differences.mean()), len(differences)
+    error = float(scipy.stats.sem(differences)) if n > 1 else None
+    reach = None if error is None else float(scipy.stats.t.ppf(0.975, n - 1)) * error
+    ends = (None, None) if reach is None else (mean - reach, mean + reach)
+    return {"mean": mean, "low": ends[0], "high": ends[1]}
+
+
+def transfer(found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """The transfer matrix of each attack.
+
+    Args:
+      found: name of the attack to name of the attacked model to its cell's summary.
+
+    Returns:
+      ``{"attacks": {name: {"sources", "targets", "fooled", "correct", "rate", "low", "high",
+      "mean_brisque"}}}``, as JSON holds it; rows of the matrices are sources, columns targets, the
+      rates' 95 % intervals are Wilson's.
+    """
+    attacks = {}
+    for name, rows in found.items():
+        targets = list(dict.fromkeys(t for row in rows.values() for t in row["targets"]))
+        targets = [t for t in targets if all(t in row["targets"] for row in rows.values())]
+        cells = [[row["targets"][t] for t in targets] for row in rows.values()]
+        matrix = {k: [[cell[k] for cell in row] for row in cells] for k in _RATE}
+        ends = [[_interval(cell) for cell in row] for row in cells]
+        attacks[name] = {"sources": list(rows), "targets": targets} | matrix
+        for i, end in enumerate(("low", "high")):
+            attacks[name][end] = [[pair[i] for pair in row] for row in ends]
+        attacks[name]["mean_brisque"] = [row.get("mean_brisque") for row in rows.values()]
+    return {"attacks": attacks}
+
+
+_RATE = ("fooled", "correct", "rate")
+
+
+def _interval(rate: dict[str, Any]) -> tuple[float | None, float | None]:
+    return wilson_interval(rate["fooled"], rate["correct"]) if rate["correct"] else (None, None)
+
+
+def show_transfer(whole: dict[str, Any], out: Path) -> None:
+    """Prints the transfer matrices, in percent of what each target got right when clean.
+
+    Args:
+      whole: from `transfer`.
+      out: where the details lie.
+    """
+    console = Console()
+    for name, matrix in whole["attacks"].items():
+        table = Table(title=f"success of {name} in %: made on (row), judged by (column)")
+        table.add_column("", overflow="fold")
+        for target in matrix["targets"]:
+            table.add_column(target, overflow="fold", justify="right")
+        for source, rates in zip(matrix["sources"], matrix["rate"], strict=True):
+            table.add_row(source, *("-" if r is None else f"{100 * r:.2f}" for r in rates))
+        console.print(table)
+    console.print(f"details in {out}: summary.json, ATTACK/SOURCE/records.csv", highlight=False)
+
+
+def _others(class_names, index: int) -> str:
+    others = [name for i, name in enumerate(class_names) if i != index]
+    return others[0] if len(others) == 1 else "other"
+
+
+def _as_json(rate) -> dict[str, Any]:
+    return rate._asdict() | {"rate": None if math.isnan(rate.rate) else rate.rate}

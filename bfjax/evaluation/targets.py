@@ -1,0 +1,174 @@
+"""The models of an evaluation: those that are attacked, and those that judge."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Integer
+
+from bfjax import models
+from bfjax.attack import ensemble
+from bfjax.types import Predict, as_pytree
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A model on which adversarial images are made, or that judges them."""
+
+    name: str
+    predict: Predict
+    config: models.Checkpoint
+
+
+def load_target(text: str, *, image_size: int | None = None) -> Target:
+    """A model, or several as one.
+
+    Args:
+      text: the folder of a checkpoint, an ONNX file, or `module:function` for a Python function
+        from an image (h, w, c) in [0, 1] to its logits; several, joined by plus signs, answer with
+        the mean of their logits.
+      image_size: side of the images in pixels where the model does not say it.
+
+    Returns:
+      The model, named after its folder, file or function.
+
+    Raises:
+      ValueError: a model cannot be read, or several do not fit together.
+      FileNotFoundError: there is none.
+      ImportError: an ONNX file needs a package that is not installed.
+    """
+    parts = [text] if Path(text).exists() else text.split("+")
+    found = [_one(part, image_size) for part in parts]
+    if len(found) == 1:
+        return found[0]
+    check_together(found)
+    whole = {what: "+".join(getattr(t.config, what) for t in found) for what in _OF_ALL}
+    return Target(
+        "+".join(target.name for target in found),
+        ensemble([target.predict for target in found]),
+        dataclasses.replace(found[0].config, **whole),
+    )
+
+
+def _one(text: str, image_size: int | None) -> Target:
+    path = Path(text)
+    if path.suffix == ".onnx":
+        predict, side = models.load_onnx(path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        record = models.Checkpoint("onnx", {}, digest, image_size=side or image_size)
+        return Target(path.stem, predict, record)
+    if not path.exists() and re.fullmatch(r"[\w.]+:\w+", text):
+        return _function(text, image_size)
+    record = models.load_config(path)
+    record = dataclasses.replace(record, image_size=record.image_size or image_size)
+    return Target(path.resolve().name, models.load(path), record)
+
+
+def _function(text: str, image_size: int | None) -> Target:
+    """A Python function, its module looked for where Python does and in the current folder."""
+    name, _, attribute = text.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"{text} cannot be imported: {error}") from error
+    finally:
+        sys.path.pop(0)
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise ValueError(f"{text}: {name} has no function {attribute}")
+    file = getattr(module, "__file__", None)
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    record = models.Checkpoint(text, {}, digest, image_size=image_size)
+    return Target(attribute, as_pytree(function), record)
+
+
+def class_names(target: Target, image_shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The classes that a model tells apart.
+
+    Args:
+      target: the model.
+      image_shape: (h, w, c) of the images it takes.
+
+    Returns:
+      Their names; numbers from 0 where it does not say them.
+    """
+    if target.config.class_names:
+        return tuple(target.config.class_names)
+    image = jax.ShapeDtypeStruct(image_shape, np.float32)
+    (count,) = jax.eval_shape(target.predict, image).shape
+    return tuple(map(str, range(max(count, 2))))  # one logit tells two classes apart
+
+
+_OF_ALL = ("sha256", "architecture")
+
+
+def check_together(targets: Sequence[Target]) -> None:
+    """Makes sure that models can judge the same images, and are told apart.
+
+    Args:
+      targets: the models.
+
+    Raises:
+      ValueError: naming the two that do not fit.
+    """
+    names = [target.name for target in targets]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two models are called {twice[0]}: rename one of the folders")
+    first, *others = targets
+    for other in others:
+        for what in ("class_names", "image_size", "resize"):
+            one, two = getattr(first.config, what), getattr(other.config, what)
+            if one != two and one and two:  # not all models say it
+                raise ValueError(f"{what} of {first.name} is {one}, of {other.name} {two}")
+
+
+def answers(
+    target: Target,
+    images: Float[Array, "batch h w c"],
+    labels: Integer[np.ndarray, " n"],
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """What a model says of some images.
+
+    Args:
+      target: the model.
+      images: in [0, 1], on one device or several.
+      labels: the classes of the first n of them; the rest is there to fill the batch.
+      class_names: of the data; a model with one logit says by its sign which of two.
+
+    Returns:
+      The predictions as names, and the scores of the true classes.
+
+    Raises:
+      ValueError: its logits are not finite, or not as many as there are classes.
+    """
+    logits = np.asarray(_logits(target.predict, images), np.float64)[: len(labels)]
+    if logits.shape[1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    if logits.shape[1] != len(class_names):
+        raise ValueError(
+            f"{target.name} has {logits.shape[1]} logits, the data {len(class_names)} classes "
+            f"({', '.join(class_names)})"
+        )
+    if not np.isfinite(logits).all():
+        raise ValueError(f"{target.name} gives NaN or infinite logits; its weights are bad")
+    scores = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    return {
+        "prediction": [class_names[i] for i in logits.argmax(1)],
+        "score": scores[np.arange(len(labels)), labels],
+    }
+
+
+@jax.jit
+def _logits(predict, images):
+    return jax.vmap(predict)(images)

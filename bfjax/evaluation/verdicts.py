@@ -1,0 +1,211 @@
+"""What becomes of one batch of a cell: attacked images, what every model says, what is measured.
+
+An image that is judged is made from the parameters that its shard stores, so that whoever makes it
+again, for a picture or for a model that comes later, has the same image, bit for bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Integer
+
+from bfjax import data, storage
+from bfjax.data import feed
+from bfjax.evaluation import measures
+from bfjax.evaluation.cells import Cell
+from bfjax.evaluation.targets import Target, answers
+from bfjax.types import Attack, AttackResult, Params, Search
+
+
+class _Made(NamedTuple):
+    """Adversarial images (n, h, w, c), B̂ (n, h, w) where there is one, what makes them again."""
+
+    adversarial: np.ndarray
+    log_fields: np.ndarray | None
+    params: Params
+    objective: np.ndarray | None
+
+
+def judge(
+    cell: Cell,
+    split: jax.sharding.Sharding,
+    images: Float[np.ndarray, "n h w c"],
+    labels: Integer[np.ndarray, " n"],
+    indices: Integer[np.ndarray, " n"],
+    result: AttackResult,
+) -> tuple[dict[str, Any], Params]:
+    """Makes attacked images anew, as `rebuild` will, and has all models judge them.
+
+    Args:
+      cell: with its arrays on the devices of `split`.
+      split: how a batch lies on the devices.
+      images: at most as many as the devices take at once.
+      labels: the classes that they were attacked away from.
+      indices: where they stand in the cell's source.
+      result: of the attack, with at least n rows.
+
+    Returns:
+      The records' columns, and the parameters that are to be stored, all with n rows.
+
+    Raises:
+      ValueError: an attacked image is not finite, or what a model says of one.
+    """
+    names = cell.source.class_names
+    made = _made(cell.attack, result, images)
+    columns: dict[str, Any] = {
+        "file": [cell.source.names[i] for i in indices],
+        "label": [names[i] for i in labels],
+    }
+    finite = np.isfinite(made.adversarial).all((1, 2, 3))
+    if not finite.all():
+        raise ValueError(
+            f"attacked, {columns['file'][finite.argmin()]} is NaN: the optimizer diverged; give it "
+            "smaller steps"
+        )
+    if (np.asarray(cell.source.labels)[indices] < 0).any():
+        columns["label_from"] = ["predicted"] * len(labels)
+    columns |= _verdicts(cell, split, cell.targets, images, made.adversarial, labels, indices)
+    change = np.abs(np.asarray(made.adversarial, np.float64) - images)
+    columns |= {"max_change": change.max((1, 2, 3)), "mean_change": change.mean((1, 2, 3))}
+    if made.objective is not None:
+        columns["objective"] = made.objective
+    if made.log_fields is not None:
+        columns["max_log_field"] = np.abs(made.log_fields).max((1, 2))
+    if cell.measure:
+        columns |= measures.of_images(images, made.adversarial)
+        if made.log_fields is not None:
+            columns |= measures.of_fields(made.log_fields, made.params)
+    size = sum(leaf[0].size for leaf in jax.tree.leaves(made.params))
+    return columns, made.params if cell.store_all or size < images[0].size else {}
+
+
+def judge_later(
+    cell: Cell,
+    split: jax.sharding.Sharding,
+    images: Float[np.ndarray, "n h w c"],
+    starts: Sequence[int],
+) -> list[dict[str, Any]]:
+    """What models say that come to judge shards which are there.
+
+    Args:
+      cell: with its arrays on the devices of `split`.
+      split: how a batch lies on the devices.
+      images: of those shards, at most as many as the devices take at once.
+      starts: the first images of the shards, which the same models have yet to judge.
+
+    Returns:
+      The further columns of each shard.
+
+    Raises:
+      ValueError: a shard cannot be read.
+    """
+    tables = [storage.read_shard(cell.shard(start)) for start in starts]
+    sizes = [table.num_rows for table in tables]
+    table = pa.concat_tables(tables, promote_options="default")
+    attack = jax.device_put(cell.attack, jax.local_devices()[0])
+    adversarial = np.stack([_again(attack, x, table, i)[1] for i, x in enumerate(images)])
+    labels = np.array(
+        [cell.source.class_names.index(label) for label in table["label"].to_pylist()]
+    )
+    indices = np.array(cell.images(starts))
+    later = cell.yet_to_judge(table.column_names)
+    found = _verdicts(cell, split, later, images, adversarial, labels, indices)
+    ends = np.cumsum([0, *sizes])
+    rows = [slice(*pair) for pair in itertools.pairwise(ends)]
+    return [{name: values[part] for name, values in found.items()} for part in rows]
+
+
+def _verdicts(
+    cell: Cell,
+    split: jax.sharding.Sharding,
+    targets: Sequence[Target],
+    images: Float[np.ndarray, "n h w c"],
+    adversarial: Float[np.ndarray, "n h w c"],
+    labels: Integer[np.ndarray, " n"],
+    indices: Integer[np.ndarray, " n"],
+) -> dict[str, Any]:
+    """What some models say of clean, of attacked and of saved images, as columns of the records."""
+    names, columns = cell.source.class_names, {}
+    for kind in ("clean", "adversarial", *(measures.SAVED_AS if cell.measure else ())):
+        pictures = images if kind == "clean" else adversarial
+        if kind in measures.SAVED_AS:
+            pictures = measures.as_saved(pictures, kind)
+        pictures = feed.filled(split, cell.batch_size, pictures)
+        for target in targets:
+            asked = target.name, indices.tobytes(), labels.tobytes()
+            found = cell.said.get(asked) if kind == "clean" else None
+            if found is None:
+                found = answers(target, pictures, labels, names)
+            if kind == "clean":
+                cell.said[asked] = found
+            prefix = cell.prefix(target)
+            columns |= {f"{prefix}{kind}_{what}": values for what, values in found.items()}
+    return columns
+
+
+def _made(attack: Attack | Search, result: AttackResult, images: np.ndarray) -> _Made:
+    if isinstance(attack, Search):
+        adversarial = np.asarray(result.adversarial)[: len(images)]
+        return _Made(adversarial, None, {"adversarial": adversarial}, None)
+    objective = np.asarray(result.trace.objective)[: len(images), -1]
+    params = jax.tree.map(lambda leaf: leaf[: len(images)], jax.device_get(result.params))
+    single = jax.device_put(attack, jax.local_devices()[0])
+    made = [
+        jax.device_get(_perturbed(single, jax.tree.map(lambda p, i=i: p[i], params), image))
+        for i, image in enumerate(images)
+    ]
+    log_fields, adversarial = zip(*made, strict=True)
+    fields = None if log_fields[0] is None else np.stack(log_fields)
+    return _Made(np.stack(adversarial), fields, params, objective)
+
+
+@jax.jit
+def _perturbed(attack, params, image):
+    """(B̂, X_a) of one image: the one program that makes the image judged and the image rebuilt.
+
+    In a batch, or fused with the classifier, XLA may round differently.
+    """
+    field = attack.perturbation.log_field
+    return None if field is None else field(params), attack.perturbation.apply(params, image)
+
+
+def rebuild(
+    attack: Attack | Search, source: data.Source, table: pa.Table, row: int
+) -> tuple[jax.Array, jax.Array | None, jax.Array]:
+    """One attacked image again, bit for bit, from the parameters that its run stored.
+
+    Args:
+      attack: the attack of the run.
+      source: the images of the run.
+      table: its shards.
+      row: which image.
+
+    Returns:
+      The clean image (h, w, c), its log field (h, w) or `None` where the attack has none, the
+      adversarial image (h, w, c).
+
+    Raises:
+      ValueError: the table holds no parameters, or those of another attack.
+    """
+    image = jnp.asarray(data.to_float(source[row]["image"]))
+    log_field, adversarial = _again(attack, image, table, row)
+    return image, log_field, adversarial
+
+
+def _again(
+    attack: Attack | Search, image: Any, table: pa.Table, row: int
+) -> tuple[jax.Array | None, jax.Array]:
+    """(B̂, X_a) of one image, from a row of its shards."""
+    image = jnp.asarray(image)
+    if not isinstance(attack, Attack):  # a search stores its images, as they come
+        stored = storage.read_params(table, row, {"adversarial": image})
+        return None, jnp.asarray(stored["adversarial"])
+    like = jax.eval_shape(lambda x: attack.perturbation.init(x, jax.random.key(0)), image)
+    return _perturbed(attack, storage.read_params(table, row, like), image)

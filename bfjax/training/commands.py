@@ -1,0 +1,283 @@
+"""The door of `bfjax train` and `bfjax export`: options become a plan here, and only here."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from bfjax import data, estimate, models
+from bfjax.evaluation import Metrics, tabulate
+from bfjax.training import exported, log, loop
+from bfjax.training.augmentation import Augmentation
+from bfjax.training.config import ExportConfig, TrainConfig
+from bfjax.training.estimate import of_training
+from bfjax.training.exported import Export, Exported
+from bfjax.training.optimizer import make_optimizer
+from bfjax.training.patients import split_patients
+from bfjax.training.plan import Plan, balanced_weights
+from bfjax.training.step import compute_dtype
+
+
+def train(config: TrainConfig) -> None:
+    """The command `bfjax train`: trains, then prints the metrics on the test split."""
+    if config.dry_run:
+        estimate.show([of_training(make_plan(config, _load(config, "train")))])
+        return
+    if metrics := log.finished(config.out, settings_of(config)):
+        print(f"{config.out} holds this run, finished before; its stored metrics:")
+    else:
+        metrics = train_classifier(config)
+    if jax.process_index() > 0:
+        return
+    names = models.load_config(config.out).class_names
+    print(tabulate(metrics))
+    print(f"rows are true, columns predicted, {', '.join(names)}: {metrics.confusion}")
+    print(f"checkpoint in {config.out}")
+
+
+def train_classifier(config: TrainConfig) -> Metrics:
+    """Runs `config`, or what is left of it, and writes the checkpoint.
+
+    The epoch with the lowest validation loss is kept: the AUC of held-out patients comes so near
+    to one that it no longer tells epochs apart, while the loss still does (`config.select` has
+    the AUC decide all the same, and the loss between equals). The test split is read once, at the
+    end. A run that is finished is not run again.
+
+    Args:
+      config: everything that matters.
+
+    Returns:
+      The metrics on the test split.
+
+    Raises:
+      ValueError: settings that do not fit the data or the run in `config.out`.
+      FileNotFoundError: there are no such data or initial weights.
+    """
+    if metrics := log.finished(config.out, settings_of(config)):
+        return metrics
+    return fit(config, _load(config, "train"), _load(config, "test"))
+
+
+def fit(config: TrainConfig, source: data.Source, test: data.Source) -> Metrics:
+    """`train_classifier` on given sources.
+
+    Args:
+      config: as for `train_classifier`; its `data` and `num_examples` are only recorded.
+      source: the training split, from which the validation part is taken.
+      test: read once, at the end.
+
+    Returns:
+      The metrics on `test`.
+
+    Raises:
+      ValueError: settings that do not fit the data or the run in `config.out`.
+      FileNotFoundError: there are no such initial weights.
+    """
+    if metrics := log.finished(config.out, settings_of(config)):
+        return metrics
+    return loop.follow(make_plan(config, source), test)
+
+
+def _load(config: TrainConfig, split: str) -> data.Source:
+    return data.load(
+        config.data,
+        split,
+        image_size=config.image_size,
+        resize=config.resize,
+        num_examples=config.num_examples if split == "train" else None,
+        seed=config.seed,
+    )
+
+
+def make_plan(config: TrainConfig, source: data.Source) -> Plan:
+    """Splits the training images by patient, and builds what learns from them.
+
+    Args:
+      config: the options of `bfjax train`.
+      source: the training split.
+
+    Returns:
+      What the run does, and what it begins with.
+
+    Raises:
+      ValueError: settings that do not fit each other or the images.
+      FileNotFoundError: there are no such initial weights.
+    """
+    kept, held = split_patients(
+        np.asarray(source.labels), source.groups, fraction=config.validation, seed=config.seed
+    )
+    training = data.Subset(source, kept)
+    steps = len(training) // config.batch_size
+    if steps < 1 or config.epochs < 1:
+        raise ValueError(
+            f"nothing to do: {config.epochs} epochs of {len(training)} images in batches of "
+            f"{config.batch_size}"
+        )
+    if not all(models.MIN_SIZE <= side <= config.image_size for side in config.progressive):
+        raise ValueError(
+            f"progressive sides go from {models.MIN_SIZE} to {config.image_size}, the image size, "
+            f"got {config.progressive}"
+        )
+    if config.patience is not None and config.patience < 1:
+        raise ValueError(f"patience is a number of epochs, at least 1, got {config.patience}")
+    classes = tuple(source.class_names)
+    channels = source[0]["image"].shape[-1]
+    network = _initial_network(config, classes, channels)
+    graph, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
+    optimizer = make_optimizer(
+        config.epochs * steps,
+        learning_rate=config.learning_rate,
+        head_learning_rate=config.head_learning_rate,
+        schedule=config.schedule,
+        warmup=config.warmup,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+    )
+    weights = jnp.ones(len(classes))
+    if config.class_weights:
+        weights = balanced_weights(np.asarray(training.labels), len(classes))
+    changes = {name: getattr(config, name) for name in Augmentation._fields}
+    names = hashlib.sha256("\n".join(source.names).encode()).hexdigest()
+    return Plan(
+        out=config.out,
+        settings=settings_of(config),
+        images=names,
+        training=training,
+        validation=data.Subset(source, held),
+        graph=graph,
+        params=params,
+        statistics=statistics,
+        optimizer=optimizer,
+        class_weights=weights,
+        augmentation=Augmentation(**changes),
+        epochs=config.epochs,
+        sides=(*config.progressive, config.image_size),
+        batch_size=config.batch_size,
+        label_smoothing=config.label_smoothing,
+        average=config.average,
+        dtype=compute_dtype(config.compute_dtype),
+        select=config.select,
+        patience=config.patience,
+        save_minutes=config.save_minutes,
+        save_steps=config.save_steps,
+        seed=config.seed,
+        verbose=config.verbose,
+    )
+
+
+def _initial_network(config: TrainConfig, classes: tuple[str, ...], channels: int) -> nnx.Module:
+    # only what was asked for: not every architecture has every setting
+    wanted = {"width": config.width, "dropout": config.dropout}
+    settings = {k: v for k, v in wanted.items() if v != getattr(TrainConfig, k)}
+    if config.init is not None:
+        settings = models.settings_for(config.model, config.init) | settings
+    model = models.build(
+        config.model, num_classes=len(classes), channels=channels, seed=config.seed, **settings
+    )
+    if config.init is None:
+        return model
+    # the head of our own classes is kept; ImageNet's answers another question
+    ours = Path(config.init).is_dir() and models.load_config(config.init).class_names == classes
+    return models.load_pretrained(model, config.init, head=ours)
+
+
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """What a run's outcome depends on; files by name and contents, not by where they lie.
+
+    Args:
+      config: of the run.
+
+    Returns:
+      As JSON gives it back.
+
+    Raises:
+      FileNotFoundError: there are no such initial weights.
+    """
+    settings = dataclasses.asdict(config)
+    settings["compute_dtype"] = compute_dtype(config.compute_dtype)
+    for free in ("out", "verbose", "save_minutes", "save_steps", "dry_run"):
+        del settings[free]
+    settings["data"] = Path(config.data).expanduser().resolve().name
+    if config.init is not None and not config.init.startswith(models.HUB):
+        init = Path(config.init).expanduser()
+        settings |= {"init": init.name, "init_sha256": _digest(init)}
+    return json.loads(json.dumps(settings))
+
+
+def _digest(weights: Path) -> str:
+    if weights.is_dir():
+        return models.load_config(weights).sha256
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def export(config: ExportConfig) -> None:
+    """The command `bfjax export`: exports, then prints what it changed."""
+    if config.dry_run:
+        estimate.show([exported.of_export(_export(config))])
+        return
+    made = export_checkpoint(config)
+    before, after = made.before, made.after
+    size = sum(file.stat().st_size for file in made.files)
+    print(f"{len(made.files)} files of weights, {size / 2**20:.1f} MiB, in {config.out}")
+    print(
+        f"accuracy {before.accuracy:.2%} before, {after.accuracy:.2%} after "
+        f"({after.accuracy - before.accuracy:+.2%}) on {after.count} images; "
+        f"loss {before.loss:.5f} before, {after.loss:.5f} after"
+    )
+
+
+def export_checkpoint(config: ExportConfig) -> Exported:
+    """Runs `config`.
+
+    Args:
+      config: what to export, and how.
+
+    Returns:
+      What was written, and the metrics before and after.
+
+    Raises:
+      ValueError: the size cannot be read, the export would replace its original, the data set has
+        other classes, or a weight is too large for the type.
+      FileNotFoundError: there is no such checkpoint, or no such data.
+    """
+    return exported.run(_export(config))
+
+
+def _export(config: ExportConfig) -> Export:
+    size = exported.parse_size(config.shard_size)
+    if os.path.realpath(config.out) == os.path.realpath(config.model):
+        raise ValueError(f"the export would replace {config.model} itself: choose another --out")
+    record, network = models.load_config(config.model), models.load_model(config.model)
+    source = data.load(
+        config.data,
+        config.split,
+        image_size=record.image_size,
+        resize=record.resize,
+        num_examples=config.num_images,
+        seed=config.seed,
+    )
+    if record.class_names and tuple(source.class_names) != record.class_names:
+        raise ValueError(
+            f"{config.data} has the classes {', '.join(source.class_names)}, {config.model} was "
+            f"trained on {', '.join(record.class_names)}"
+        )
+    return Export(
+        model=config.model,
+        out=config.out,
+        record=record,
+        network=network,
+        source=source,
+        dtype=config.dtype,
+        shard_size=size,
+        batch_size=config.batch_size,
+    )

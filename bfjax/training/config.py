@@ -1,0 +1,123 @@
+"""The options of `bfjax train` and `bfjax export`; nothing heavy is imported for a `--help`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Trains a classifier on the train split and evaluates it once on the test split.
+
+    A part of the train split, split off by patient, chooses the epoch that is kept. Writes
+    model.safetensors, config.json, log.csv and curves.png; an interrupted run started again with
+    the same options goes on after its last saved step, and ends as if it had never stopped.
+    """
+
+    data: str = "chest_xray"
+    """Data set: chest_xray, phantom, or a folder of class folders."""
+    out: Path = Path("bfjax-model")
+    """Folder for the checkpoint."""
+    model: str = "mobilenet_v1"
+    """Architecture."""
+    init: str | None = None
+    """Weights to start from: a checkpoint's folder, a file (.npz, .h5, .safetensors), or
+    hf:owner/repository; none: from scratch."""
+    width: float = 1.0
+    """Multiplies the channels of every layer."""
+    dropout: float = 0.0
+    """Share of features dropped before the classifier."""
+    image_size: int = 224
+    """Side of the images in pixels."""
+    progressive: tuple[int, ...] = ()
+    """Smaller sides in the first epochs, one number an epoch, such as 96 96 160."""
+    resize: Literal["squash", "pad"] = "squash"
+    """How images become square: squashed, or padded with black."""
+    num_examples: int | None = None
+    """Only so many training images (phantoms: as many as wanted)."""
+    epochs: int = 3
+    """Passes over the training images, the progressive ones among them."""
+    batch_size: int = 32
+    """Images of one step."""
+    learning_rate: float = 3e-4
+    """Peak of the schedule."""
+    head_learning_rate: float | None = None
+    """Peak for the classifier's last layer; none: the same as --learning-rate."""
+    schedule: Literal["cosine", "one_cycle"] = "cosine"
+    """How the rate rises to its peak: linearly, or along half a cosine; it falls along another."""
+    warmup: float = 0.25
+    """Share of the steps until that peak."""
+    weight_decay: float = 0.01
+    """AdamW's decay of kernels."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    average: float = 0.0
+    """Decay per step of the running average of the weights, which is then what is kept; 0: off."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes."""
+    class_weights: bool = True
+    """Weigh classes by the inverse of their frequency."""
+    flip: bool = True
+    """Mirror half of the images left to right."""
+    shift: float = 0.08
+    """Largest shift, as a share of the side."""
+    rotation: float = 10.0
+    """Largest rotation, in degrees."""
+    scale: float = 0.15
+    """Largest relative change of height and of width, each drawn alone."""
+    brightness: float = 0.15
+    """Largest change of brightness, in units of [0, 1]."""
+    contrast: float = 0.3
+    """Largest relative change of contrast."""
+    bias_field: float = 0.0
+    """Largest random smooth bias field, as |log B|; 0 for none."""
+    validation: float = 0.1
+    """Share of the training images held out, by patient."""
+    select: Literal["loss", "auc", "shifted"] = "loss"
+    """Which validation score chooses the epoch that is kept; shifted: the loss after strong changes
+    of geometry and contrast, which tells who bears new machines."""
+    patience: int | None = None
+    """Stop after so many epochs without a better one; none: never."""
+    compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of the activations in training; auto: bfloat16, but float32 on a CPU."""
+    save_minutes: float = 5.0
+    """The run is saved after each epoch, and within one every so many minutes."""
+    save_steps: int | None = None
+    """The run is also saved every so many steps."""
+    seed: int = 0
+    """Seed of the weights, the split, the order and the augmentation."""
+    verbose: bool = False
+    """A line on stderr after each epoch."""
+    dry_run: bool = False
+    """Only estimate how long it would take and how much disk."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Writes a checkpoint anew: smaller numbers, in several files.
+
+    The new one is read back and evaluated beside the old one, and the change in accuracy printed.
+    """
+
+    model: Path
+    """Folder of the checkpoint."""
+    out: Path = Path("bfjax-export")
+    """Folder for the new one."""
+    dtype: Literal["float32", "float16"] = "float16"
+    """What the weights are rounded to."""
+    shard_size: str = "15MiB"
+    """Largest size of one file, in B, kB, MB, GB, KiB, MiB or GiB."""
+    data: str = "chest_xray"
+    """Data set that both are evaluated on: chest_xray, phantom, or a folder of class folders."""
+    split: str = "test"
+    """Which split of it."""
+    num_images: int | None = None
+    """Only so many images, drawn by --seed."""
+    batch_size: int = 32
+    """Images at once."""
+    seed: int = 0
+    """Seed of that drawing, and of the phantoms."""
+    dry_run: bool = False
+    """Only estimate how long it would take and how much disk."""

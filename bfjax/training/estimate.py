@@ -1,0 +1,56 @@
+"""What a training run would take: a few of its own steps are timed, nothing is assumed."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import time
+
+import jax
+from flax import nnx
+
+from bfjax import data, models
+from bfjax.data import feed
+from bfjax.estimate import Estimate, seconds
+from bfjax.training.plan import Plan
+from bfjax.training.validation import validate
+
+_STEPS = 3  # that are timed
+
+
+def of_training(plan: Plan) -> Estimate:
+    """Takes a few steps at each size of the images, and validates a batch.
+
+    Args:
+      plan: of the run, from its start; nothing of it is written.
+
+    Returns:
+      The estimate; its disk is what the saved states take while it runs.
+    """
+    split = feed.split_batches(plan.batch_size)
+    whole = feed.on_every(split)
+    state = jax.device_put(plan.start(), whole)
+    first = next(iter(feed.shuffled(plan.training, plan.batch_size, seed=plan.seed)))
+    images, labels = (jax.make_array_from_process_local_data(split, x) for x in first)
+    few = data.Subset(plan.validation, range(min(plan.batch_size, len(plan.validation))))
+    took = 0.0
+    for side, epochs in collections.Counter(map(plan.side, range(plan.epochs))).items():
+        step = plan.step_at(side, whole)
+        times = []
+        for _ in range(_STEPS):
+            started = time.perf_counter()
+            state, _ = jax.block_until_ready(step(state, images, labels, plan.class_weights))
+            times.append(time.perf_counter() - started)
+        predict = models.as_predict(nnx.merge(plan.graph, *state.kept))
+        judge = functools.partial(
+            validate,
+            predict,
+            few,
+            batch_size=plan.batch_size,
+            size=side,
+            shifted=plan.select == "shifted",
+        )
+        batches = len(plan.validation) / plan.batch_size
+        took += epochs * (plan.steps * times[-1] + batches * seconds(judge))
+    kept = 2 * sum(x.nbytes for x in jax.tree.leaves(state))  # the newest two stay
+    return Estimate(str(plan.out), f"{plan.epochs} epochs of {plan.steps} steps", took, kept)

@@ -1,0 +1,121 @@
+"""What a training run does: its images, its network, its optimizer, and when it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from bfjax import data
+from bfjax.training.augmentation import Augmentation
+from bfjax.training.step import Step, TrainState, make_step, start
+
+Select = Literal["loss", "auc", "shifted"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A training run before its first step; `commands.make_plan` makes one of options.
+
+    Attributes:
+      out: the folder.
+      settings: what the outcome depends on, as JSON gives it back.
+      images: sha256 of the names of all images; of other ones the rest would be another run.
+      training: the images that it learns from.
+      validation: those held out, by patient.
+      graph: of the network.
+      params: of the network, at the start.
+      statistics: of its batch normalisations, at the start.
+      optimizer: over all epochs.
+      class_weights: of the loss.
+      augmentation: of the images.
+      epochs: passes over the training images.
+      sides: of the images in the first epochs; the last one is that of all others.
+      batch_size: images of one step.
+      label_smoothing: share of the target spread over all classes.
+      average: decay of the running average of the weights; 0 for none.
+      dtype: of the activations.
+      select: which validation score chooses the epoch that is kept.
+      patience: stop after so many epochs without a better one; `None`: never.
+      save_minutes: the run is saved after each epoch, and within one every so many minutes.
+      save_steps: it is also saved every so many steps.
+      seed: of the order and the augmentation.
+      verbose: a line on stderr after each epoch.
+    """
+
+    out: Path
+    settings: dict[str, Any]
+    images: str
+    training: data.Source
+    validation: data.Source
+    graph: Any
+    params: Any
+    statistics: Any
+    optimizer: optax.GradientTransformation
+    class_weights: Float[Array, " k"]
+    augmentation: Augmentation
+    epochs: int
+    sides: tuple[int, ...]
+    batch_size: int
+    label_smoothing: float = 0.0
+    average: float = 0.0
+    dtype: str = "float32"
+    select: Select = "loss"
+    patience: int | None = None
+    save_minutes: float = 5.0
+    save_steps: int | None = None
+    seed: int = 0
+    verbose: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return len(self.training) // self.batch_size
+
+    def side(self, epoch: int) -> int:
+        """The side of the images in an epoch, counted from 0."""
+        return self.sides[min(epoch, len(self.sides) - 1)]
+
+    def start(self) -> TrainState:
+        """The state before the first step."""
+        return start(
+            self.params, self.statistics, self.optimizer.init(self.params), average=self.average
+        )
+
+    def step_at(self, size: int, placed: jax.sharding.Sharding) -> Step:
+        """The training step for images of a side, its new state on the devices of `placed`."""
+        return make_step(
+            self.graph,
+            self.optimizer,
+            augmentation=self.augmentation,
+            label_smoothing=self.label_smoothing,
+            average=self.average,
+            dtype=self.dtype,
+            seed=self.seed,
+            size=size,
+            placed=placed,
+        )
+
+
+def balanced_weights(labels: Int[np.ndarray, " n"], classes: int) -> Float[Array, " k"]:
+    """The weights n / (k n_c) of the classes, whose mean over the images is 1.
+
+    Args:
+      labels: of the n images.
+      classes: k.
+
+    Returns:
+      (k,), one weight a class.
+
+    Example:
+      >>> balanced_weights(np.array([0, 0, 0, 1]), 2).round(2).tolist()
+      [0.67, 2.0]
+    """
+    counts = np.bincount(labels, minlength=classes)
+    return jnp.asarray(len(labels) / (classes * np.maximum(counts, 1)), jnp.float32)

@@ -1,0 +1,141 @@
+"""The training step: augmentation, the weighted loss, the update, the running average."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Int, Scalar
+
+from bfjax.training.augmentation import Augmentation, augment, resized
+
+
+class TrainState(NamedTuple):
+    """What one step hands to the next.
+
+    Attributes:
+      params: of the network.
+      statistics: the running averages of its batch normalisations.
+      opt_state: the optimiser's.
+      step: how many there have been.
+      average: running averages of `params` and `statistics`; None where they are not asked for.
+    """
+
+    params: Any
+    statistics: Any
+    opt_state: Any
+    step: Int[Array, ""]
+    average: Any = None
+
+    @property
+    def kept(self) -> tuple[Any, Any]:
+        """Parameters and statistics as they are evaluated: averaged, where that was asked for."""
+        return self.average or (self.params, self.statistics)
+
+
+def start(params: Any, statistics: Any, opt_state: Any, *, average: float = 0.0) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      params: of the network.
+      statistics: of its batch normalisations.
+      opt_state: the optimiser's.
+      average: the decay of the running average of the weights; 0 for none.
+
+    Returns:
+      The state.
+
+    Raises:
+      ValueError: `average` is not in [0, 1).
+    """
+    if not 0 <= average < 1:
+        raise ValueError(f"average is a decay, in [0, 1), got {average}")
+    mean = jax.tree.map(jnp.copy, (params, statistics)) if average else None
+    return TrainState(params, statistics, opt_state, jnp.zeros((), jnp.int32), mean)
+
+
+Step = Callable[[TrainState, Any, Any, Any], tuple[TrainState, Scalar]]
+
+
+def make_step(
+    graph: Any,
+    optimizer: optax.GradientTransformation,
+    *,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008  a constant
+    label_smoothing: float = 0.0,
+    average: float = 0.0,
+    dtype: str = "float32",
+    seed: int = 0,
+    size: int | None = None,
+    placed: jax.sharding.Sharding | None = None,
+) -> Step:
+    """The jitted training step, augmentation inside.
+
+    Args:
+      graph: the model's `nnx.GraphDef`.
+      optimizer: of the parameters.
+      augmentation: of the images.
+      label_smoothing: share of the target spread over all classes.
+      average: the decay of the running average of the weights; 0 for none.
+      dtype: of the activations.
+      seed: of augmentation and dropout.
+      size: side to which the images are brought first; None for the one they have.
+      placed: how the new state lies on the devices; by default as the compiler likes.
+
+    Returns:
+      `(state, images (n, h, w, c), labels (n,), class weights (k,)) -> (state, loss)`.
+    """
+
+    def loss(
+        params: Any, statistics: Any, images: Array, labels: Array, weights: Array, key: Array
+    ):
+        model = nnx.merge(graph, params, statistics, copy=True)
+        # each layer computes in the type of its input; parameters and loss stay float32
+        logits = model(images.astype(dtype), training=True, key=key)  # pyrefly: ignore[not-callable]
+        logits = logits.astype(jnp.float32)
+        targets = jax.nn.one_hot(labels, logits.shape[-1])
+        targets = optax.smooth_labels(targets, label_smoothing)
+        each = optax.softmax_cross_entropy(logits, targets)
+        return (weights[labels] * each).mean(), nnx.state(model, nnx.BatchStat)
+
+    def prepared(key, image):
+        return augment(key, resized(image, size), augmentation=augmentation)
+
+    @functools.partial(jax.jit, **({} if placed is None else {"out_shardings": placed}))
+    def step(state: TrainState, images: Array, labels: Array, weights: Array):
+        key, dropout = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+        keys = jax.random.split(key, len(images))
+        images = jax.vmap(prepared)(keys, images)
+        value_and_grad = jax.value_and_grad(loss, has_aux=True)
+        (value, statistics), gradient = value_and_grad(
+            state.params, state.statistics, images, labels, weights, dropout
+        )
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        mean = state.average
+        if mean is not None:
+            # at first a plain mean: the weights drawn at the start should not linger
+            new = jnp.maximum(1 - average, 1 / (state.step + 1))
+            mean = optax.incremental_update((params, statistics), mean, new)
+        return TrainState(params, statistics, opt_state, state.step + 1, mean), value
+
+    return step
+
+
+def compute_dtype(wanted: Literal["auto", "float32", "bfloat16"]) -> str:
+    """The type of the activations in training; evaluation is always in float32.
+
+    Args:
+      wanted: what was asked for.
+
+    Returns:
+      ``"bfloat16"`` or ``"float32"``; left to itself, the former wherever there is an accelerator.
+    """
+    if wanted != "auto":
+        return wanted
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"

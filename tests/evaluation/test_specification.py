@@ -1,0 +1,60 @@
+import jax
+import numpy as np
+import optax
+import pytest
+
+import bfjax
+from bfjax.evaluation.specification import parse
+
+SHAPE = (8, 8, 1)
+
+
+def assert_equal(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_options_reach_the_attack():
+    made = bfjax.attacks.bim(epsilon=0.05, num_steps=20)
+    assert_equal(parse("bim(epsilon=0.05, num_steps=20)", SHAPE), made)
+    made = bfjax.attacks.bias_field(SHAPE, degree=3, extent=(-0.5, 0.5), max_change=None)
+    assert_equal(parse("bias_field(degree=3, extent=(-0.5, 0.5), max_change=None)", SHAPE), made)
+
+
+def test_names_alone_and_members_of_presets_are_attacks():
+    assert_equal(parse("fgsm", SHAPE), bfjax.attacks.fgsm())
+    assert_equal(parse("fixed(epsilon=0.05)['fgsm']", SHAPE), bfjax.attacks.fgsm(epsilon=0.05))
+    made = bfjax.attacks.foolbox2()["saliency_map"]
+    assert parse("foolbox2()['saliency_map']", SHAPE) == made
+
+
+def test_pieces_are_put_together():
+    text = "bias_field(optimizer=optax.chain(normalize('l1'), optax.sign_sgd(-0.06)))"
+    attack = parse(text, SHAPE)
+    assert isinstance(attack.optimizer, optax.GradientTransformation)
+    assert (
+        parse("bias_field(transform=resize_and_pad(smallest=0.8), loss=margin)", SHAPE).transform
+        is not None
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("bin(epsilon=1)", "there is no bin; attacks are .*bias_field"),
+        ("bim(epsilon=-1)", r"'bim\(epsilon=-1\)' cannot be made: .*-1"),
+        ("bim(epsilom=1)", "epsilom"),
+        ("bim(", "cannot be made"),
+        ("__import__('os').system('true')", "no __import__|means nothing"),
+        ("optax.jax.devices()", "means nothing"),
+        ("optax.adam(1.0)", "is no attack"),
+        ("bim(*[1])", "means nothing"),
+        ("bim(**{'epsilon': 1})", "means nothing"),
+        ("foolbox2()['x']", "x"),
+        ("(lambda: 1)()", "means nothing"),
+        ("3", "is no attack"),
+    ],
+)
+def test_everything_else_is_refused(text, word, unchecked):
+    with pytest.raises(ValueError, match=word):
+        parse(text, SHAPE)
