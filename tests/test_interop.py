@@ -63,6 +63,7 @@ def _equinox():
     return Model(jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [_plain, _partial, _nnx, _linen, _equinox])
 def test_attack_raises_the_loss_of(make):
     predict = make()

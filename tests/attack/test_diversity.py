@@ -28,6 +28,7 @@ VIEWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VIEWS)
 def test_views_stay_in_range_differ_by_key_and_pass_gradients(name):
     view, batch = VIEWS[name], images(3, (16, 13, 1))
@@ -61,6 +62,7 @@ def test_the_shrunk_image_is_scipys_resampling():
     assert not np.asarray(found)[18:].any()
 
 
+@pytest.mark.slow
 def test_the_chance_of_a_view_is_kept():
     image = jnp.ones((8, 8, 1))
     keys = jax.random.split(jax.random.key(0), 400)
@@ -92,6 +94,7 @@ def test_jpeg_rounding_is_pillows_jpeg(quality):
     assert np.abs(stored - image).mean() > (0.2 if quality < 95 else 0.05)
 
 
+@pytest.mark.slow
 def test_smoothing_behind_free_pixels_is_smoothing_their_gradient():
     predict, image = smooth_network(), images(1)[0]
     plain = bfjax.attacks.bim(num_steps=1)
@@ -105,6 +108,7 @@ def test_smoothing_behind_free_pixels_is_smoothing_their_gradient():
     np.testing.assert_allclose(gradient(smooth), expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_bias_field_runs_with_every_piece_at_once():
     """DIM, TI, an ensemble and several draws; the loss rises."""
     predict = ensemble([smooth_network(seed=s) for s in range(2)])

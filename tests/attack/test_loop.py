@@ -64,6 +64,7 @@ def test_constant_field_moves_towards_the_closed_form(targeted):
     np.testing.assert_allclose(result.params.coefficients, [expected], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decay", [0.0, 0.8])
 def test_sign_steps_are_those_of_a_hand_written_loop(x64, decay):
     """Eq. 6 and 7 in NumPy, with the gradient taken by finite differences, and MI-FGSM's decay."""
@@ -101,6 +102,7 @@ def test_sign_steps_are_those_of_a_hand_written_loop(x64, decay):
     np.testing.assert_allclose(result.params.control_points, theta, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_whole_objective_is_finite_differences(x64):
     predict, _ = _linear(dtype=jnp.float64)
     image = _images(1)[0].astype(jnp.float64)
@@ -127,6 +129,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_any_optax_transformation_raises_the_objective(name):
     predict, _ = _linear()
@@ -137,6 +140,7 @@ def test_any_optax_transformation_raises_the_objective(name):
     assert jnp.isfinite(result.trace.objective).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_batches_agree_with_single_images(channels, dtype):
@@ -159,6 +163,7 @@ def test_batches_agree_with_single_images(channels, dtype):
             np.testing.assert_allclose(alone.trace.loss, other.trace.loss, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_second_call_compiles_nothing_even_for_an_equal_attack_and_other_weights():
     traces = []
 
@@ -180,6 +185,7 @@ def test_second_call_compiles_nothing_even_for_an_equal_attack_and_other_weights
     assert len(traces) == first
 
 
+@pytest.mark.slow
 def test_attack_is_a_pytree_that_jit_takes():
     predict, _ = _linear()
     image = _images(1)[0]
@@ -192,6 +198,7 @@ def test_attack_is_a_pytree_that_jit_takes():
     assert jitted._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_best_iterate_is_the_one_with_the_highest_objective():
     """A penalty that outweighs the loss makes coefficients jump: the last is not the best."""
     predict, _ = _linear()
@@ -217,6 +224,7 @@ def test_projection_holds_after_every_step():
     assert largest == pytest.approx(0.1, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_transform_is_drawn_anew_each_step_and_needs_a_key():
     predict, _ = _linear()
     image = _images(1)[0]
@@ -236,6 +244,7 @@ def test_transform_is_drawn_anew_each_step_and_needs_a_key():
     np.testing.assert_array_equal(trace.loss, again.loss)
 
 
+@pytest.mark.slow
 def test_random_starts_differ_by_image_and_repeat_by_key():
     predict, _ = _linear()
     images, labels = jnp.repeat(_images(1), 2, axis=0), jnp.zeros(2, jnp.int32)
@@ -249,6 +258,7 @@ def test_random_starts_differ_by_image_and_repeat_by_key():
     np.testing.assert_array_equal(one.adversarial, two.adversarial)
 
 
+@pytest.mark.slow
 def test_trace_records_the_iterates_and_the_result_the_one_after_them():
     predict, _ = _linear()
     image = _images(1)[0]
@@ -292,6 +302,7 @@ def test_bad_image_shape_is_named():
         bfjax.attacks.bias_field((5,))
 
 
+@pytest.mark.slow
 def test_each_step_averages_over_its_draws():
     predict, _ = _linear()
     image = _images(1)[0]
@@ -310,6 +321,7 @@ def test_each_step_averages_over_its_draws():
     assert (following.params.coefficients != 0).any()
 
 
+@pytest.mark.slow
 def test_stopping_judges_the_image_itself_and_not_its_views():
     """The view is always wrong, the image never: nothing may stop."""
     image = jnp.full(SHAPE, 0.5)

@@ -37,6 +37,7 @@ def test_cross_entropy_of_bfloat16_is_computed_in_float32():
     assert cross_entropy(logits, 1).dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_gradient_of_cross_entropy_is_finite_differences(x64):
     check_gradients(lambda z: cross_entropy(z, 2), (_logits(),), order=2, eps=1e-5)
 
@@ -63,6 +64,7 @@ def test_margins_are_differences_of_logits():
     assert sorted(slopes.tolist()) == [-1, 0, 0, 0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [binary_cross_entropy, binary_margin])
 def test_binary_losses_have_closed_forms(loss, x64):
     logits, labels = np.array([3.0, -0.5, 1.0]), np.array([1, 1, 0])

@@ -23,6 +23,7 @@ def expected(delta, norm, radius):
     return shrunk(scipy.optimize.brentq(excess, 0, np.abs(delta).max(), xtol=1e-12))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("radius", [0.0, 0.3, 2.0, 100.0])
 def test_nearest_point_of_the_ball(norm, radius):

@@ -30,6 +30,7 @@ SEARCHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_plane_is_reached_at_its_distance(name):
     predict, weights = plane()
@@ -47,6 +48,7 @@ def test_a_plane_is_reached_at_its_distance(name):
     np.testing.assert_allclose(one.adversarial, result.adversarial[0], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEARCHES)
 def test_wrong_and_unreachable_images_come_back_as_they_are(name):
     search, batch = SEARCHES[name], images(2, (4, 4, 1), low=0.4, high=0.6)
@@ -74,6 +76,7 @@ def test_the_smallest_is_no_larger_than_a_fixed_one_that_fools():
     assert (squares(small)[fooled] <= squares(fixed)[fooled] + 1e-9).all()
 
 
+@pytest.mark.slow
 def test_the_best_of_several_starts_is_kept():
     predict, image = smooth_network(), images(1, low=0.2, high=0.8)[0]
     label = int(predict(image).argmax())

@@ -49,6 +49,7 @@ def field(**options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4, 20])
 @pytest.mark.parametrize(
     "attack",
@@ -103,6 +104,7 @@ def test_nothing_is_compiled_for_the_last_images(predict, examples):
     assert vmapped.step._cache_size() == compiled
 
 
+@pytest.mark.slow
 def test_random_starts_depend_on_the_number_alone(predict, examples):
     attack, key = field(early_stop=True, start_noise=0.1), jax.random.key(3)
     found, _ = streamed(attack, predict, examples, batch_size=4, key=key)

@@ -46,6 +46,7 @@ def test_smoothing_is_scipys(shape):
     np.testing.assert_array_equal(update(gaussian_smoothing(), vector), vector)
 
 
+@pytest.mark.slow
 def test_they_drive_the_bias_field():
     """Momentum: the third step's direction is that of the sum of three normalised gradients."""
     predict, image = smooth_network(), images(1, low=0.3, high=0.7)[0]

@@ -82,6 +82,7 @@ def _foolbox(foolbox, predict, images, labels, **options):
     return adversarial, np.asarray(abs(adversarial).max((1, 2, 3)) > 0)  # zeros: nothing found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "searches", "steps", "const", "some_fail"),
     [(2, 3, 100, 1e-3, True), (3, 3, 100, 1e-2, False), (3, 5, 50, 1e-2, False)],
@@ -109,6 +110,7 @@ def test_agrees_with_foolbox(foolbox, classes, searches, steps, const, some_fail
     np.testing.assert_array_equal(ours.adversarial[~found], images[~found])
 
 
+@pytest.mark.slow
 def test_aborts_early_as_foolbox_does_on_single_images(foolbox):
     """foolbox 3 checks the sum of a batch's losses, and so couples its images; we never do."""
     predict, images = _convnet(3), _images(2)
@@ -159,6 +161,7 @@ def test_distance_to_a_hyperplane_is_the_closed_form(bias, confidence, targeted)
     np.testing.assert_allclose(result.trace.distance[:, -1], distances, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_search_halves_between_failure_and_success_and_grows_tenfold_until_then():
     predict, images = _convnet(2), _images(6)
     labels = jax.vmap(predict)(images).argmax(-1)
@@ -226,6 +229,7 @@ def test_black_and_white_images_stay_in_the_box_and_finite():
     assert (_distances(result.adversarial, images) > 0.1).all()
 
 
+@pytest.mark.slow
 def test_batch_is_its_single_images_and_jit_is_eager():
     images, predict = _images(3, shape=(4, 4, 3)), _linear((0.0,) * 3, (4, 4, 3), scale=0.3)
     labels = jax.vmap(predict)(images).argmax(-1)

@@ -8,6 +8,7 @@ from bfjax.attacks import fixed, foolbox2, paper
 from tests.networks import answers, images, smooth_network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bim", "fgsm", "mi_fgsm", "saliency_map"])
 def test_searches_go_less_far_than_fixed_attacks(name):
     """Those of foolbox 2 seek the smallest change; each fools wherever the fixed one does."""
@@ -37,6 +38,7 @@ def test_the_presets_have_the_papers_baselines():
         fixed(epsilon=0.0)
 
 
+@pytest.mark.slow
 def test_the_papers_attack_says_every_detail_that_the_paper_says_or_leaves_open():
     attack, batch = paper((12, 12)), images(2, low=0.2, high=0.8, shape=(12, 12, 1))
     params = attack.perturbation.init(batch[0], None)

@@ -150,6 +150,7 @@ def _check_pairs(gain, fall):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correlation", [0.9, -0.9, -1.0])
 def test_best_pair_is_that_of_brute_force(correlation, x64):
     rng = np.random.default_rng(0)
@@ -159,6 +160,7 @@ def test_best_pair_is_that_of_brute_force(correlation, x64):
     assert found.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("largest", [0, 3])
 def test_of_equally_good_pairs_the_first_is_taken(largest):
     rng = np.random.default_rng(0)
@@ -177,6 +179,7 @@ def _bright(scale):
     return Partial(lambda scale, image: jnp.stack([1, -1]) * (1 - scale * image.sum()), scale)
 
 
+@pytest.mark.slow
 def test_pair_search_with_fewer_than_two_entries_ends_the_attack():
     run = jax.jit(saliency_map(variant="pair", max_steps=5).run)
     assert (run(_bright(1.0), jnp.asarray([[[0.1], [0.5]]]), 0).trace.entries >= 0).any()
@@ -201,6 +204,7 @@ def test_memory_of_the_pair_search_at_224():
     assert compiled.memory_analysis().temp_size_in_bytes < 100e6
 
 
+@pytest.mark.slow
 def test_target_is_the_most_likely_other_class_or_the_one_that_is_asked_for():
     predict = Partial(lambda image: jnp.stack([3.0, image.mean(), 2 * image.mean(), 2.9]))
     image = jnp.full(SHAPE, 0.5)
@@ -213,6 +217,7 @@ def test_target_is_the_most_likely_other_class_or_the_one_that_is_asked_for():
         saliency_map(target=4).run(predict, image, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["single", "pair"])
 def test_batch_is_its_single_images_and_jit_is_eager(variant):
     count, shape = 4, (4, 4, 3)

@@ -57,6 +57,7 @@ def test_white_box_beats_transfer_and_gradients_beat_chance(case):
     assert own > float((answers(predict, jnp.clip(batch + noise, 0, 1)) != labels).mean())
 
 
+@pytest.mark.slow
 def test_a_random_bias_field_of_equal_budget_is_weaker(case):
     predict, batch, labels = case
     attack = bfjax.attacks.bias_field((12, 12), degree=4, min_degree=0, grid_size=3)

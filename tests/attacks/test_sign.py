@@ -46,6 +46,7 @@ def from_foolbox(foolbox, name, predict, batch, labels, epsilon):
     return attack.run(model, batch, foolbox.criteria.Misclassification(labels), epsilon=epsilon)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "ours", "epsilon"),
     [
@@ -89,6 +90,7 @@ def test_mi_fgsm_is_dong_et_als():
     np.testing.assert_allclose(found.adversarial.ravel(), x, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILY)
 def test_batches_agree_with_single_images_and_jit_with_eager(case, name):
     predict, batch, labels = case
@@ -101,6 +103,7 @@ def test_batches_agree_with_single_images_and_jit_with_eager(case, name):
     assert np.abs(together.adversarial - batch[:3]).max() <= 0.1 + 1e-6
 
 
+@pytest.mark.slow
 def test_the_log_domain_is_the_same_attack_on_a_free_field(case):
     """Eq. 3 in NumPy-like steps: B̂ ← clip(B̂ + 0.06 sign(∂J/∂B̂), ±0.1)."""
     predict, batch, labels = case

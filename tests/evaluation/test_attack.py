@@ -72,6 +72,7 @@ def test_options_are_those_of_the_attack_with_the_same_defaults():
     assert left_out == programs | {"image_shape"}
 
 
+@pytest.mark.slow
 def test_summary_counts_what_the_records_say(finished):
     _, summary, rows = finished
     assert len(rows) == summary["images"] == COUNT
@@ -113,6 +114,7 @@ def test_summary_names_settings_versions_device_and_checkpoints(finished):
     assert str(options.out) not in json.dumps(summary)
 
 
+@pytest.mark.slow
 def test_records_are_what_the_library_computes(finished):
     options, _, rows = finished
     source = data.load("phantom", "test", image_size=SIZE)
@@ -237,12 +239,14 @@ def test_other_settings_in_the_same_folder_are_refused(finished):
         commands.attack_dataset(changed)
 
 
+@pytest.mark.slow
 def test_batch_size_changes_no_result(finished, model, other_model, tmp_path):
     options = config(model, tmp_path, targets=(other_model,), batch_size=COUNT, gallery=0)
     _, expected, _ = finished
     assert commands.attack_dataset(options)["targets"] == expected["targets"]
 
 
+@pytest.mark.slow
 def test_early_stop_attacks_each_image_as_alone_and_goes_on(model, tmp_path):
     """Images leave the batch once fooled; shards are written as they become whole."""
     changes = {"early_stop": True, "num_steps": 6, "start_noise": 0.05, "max_change": 0.3}
@@ -275,6 +279,7 @@ def test_early_stop_attacks_each_image_as_alone_and_goes_on(model, tmp_path):
     assert again["run"]["images_in_this_run"] == COUNT - 2 * BATCH
 
 
+@pytest.mark.slow
 def test_random_starts_do_not_depend_on_the_batches(model, tmp_path):
     tables = []
     for batch_size in (3, 5):
@@ -343,6 +348,7 @@ def test_an_estimate_writes_nothing_and_counts_what_is_left(finished, model, tmp
     assert of_cell(commands.attack_cell(options))[1:] == ("nothing", 0.0, 0)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_earlier_shards_readable(model, tmp_path):
     """A limit on the size of files stands in for the disk; the system's own error comes back."""
     out = tmp_path / "full"

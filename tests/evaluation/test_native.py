@@ -136,6 +136,7 @@ def clean(name):
     return image / (255 if image.dtype == np.uint8 else 65535)
 
 
+@pytest.mark.slow
 def test_the_files_are_the_equation_at_the_originals_size_to_the_last_bit(out):
     rows = rows_of(out)
     assert sorted(row["file"] for row in rows) == sorted(FILES)
@@ -216,6 +217,7 @@ def texts_of(out):
                 yield image.tobytes()
 
 
+@pytest.mark.slow
 def test_nothing_of_the_patient_is_in_any_file_nor_said(root, tmp_path, capfd, caplog, recwarn):
     out = tmp_path / "out"
     assert run(root, out, "--native", "--gallery", 6) == 0
@@ -312,6 +314,7 @@ def test_an_original_that_is_no_longer_readable_or_there_is_named(tmp_path, caps
     assert f"{images} no longer holds the images of {out}" in line
 
 
+@pytest.mark.slow
 def test_from_a_zip_file_they_are_the_same(root, out, tmp_path):
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         for name, content in FILES.items():

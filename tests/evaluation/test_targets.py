@@ -73,6 +73,7 @@ def run(*arguments):
     return cli.main(["attack", *options, "--gallery", "0", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_a_function_of_the_users_own_is_attacked(module, tmp_path):
     assert run("--model", f"{module}:darker", "--image-size", 32, "--out", tmp_path / "out") == 0
     found = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -82,6 +83,7 @@ def test_a_function_of_the_users_own_is_attacked(module, tmp_path):
     assert found["images"] == 4
 
 
+@pytest.mark.slow
 def test_functions_and_checkpoints_judge_each_other(module, tmp_path):
     folder = checkpoint(tmp_path / "net")
     arguments = ["--targets", f"{module}:sign", folder, "--image-size", 32]
@@ -108,6 +110,7 @@ def test_an_onnx_file_answers_as_onnx_says(tmp_path, channels):
     np.testing.assert_allclose(batched[0], expected[0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_onnx_file_is_attacked_with_its_gradients(tmp_path):
     network(tmp_path / "net.onnx")
     assert run("--model", tmp_path / "net.onnx", "--out", tmp_path / "out") == 0

@@ -41,6 +41,7 @@ def finished(sources, tmp_path_factory):
     return config, commands.evaluate_models(config)
 
 
+@pytest.mark.slow
 def test_matrices_are_what_the_library_computes(finished):
     """From images attacked and predictions made here, by the public functions."""
     config, found = finished
@@ -96,6 +97,7 @@ def test_each_cell_is_like_the_folder_of_an_attack(finished):
             assert {c for c in columns if c.startswith("params")} == stored
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_attacked_and_does_not_judge(sources, tmp_path):
     both = "+".join(sources)
     config = options([*sources, both], tmp_path, attacks={"bim": "bim(num_steps=2)"})

@@ -59,6 +59,7 @@ def whole(models, tmp_path_factory):
     return out, run(models, out)
 
 
+@pytest.mark.slow
 def test_who_comes_later_finds_what_it_would_have_found_at_once(
     models, whole, tmp_path, monkeypatch
 ):
@@ -130,6 +131,7 @@ def test_a_later_judge_that_was_interrupted_goes_on(models, whole, tmp_path, mon
     ]
 
 
+@pytest.mark.slow
 def test_images_that_were_not_stored_are_attacked_again(models, tmp_path, monkeypatch):
     only = {"attacks": {"bim": "bim(num_steps=2)"}, "store_all": False}
     run(models[:1], tmp_path, **only)
@@ -148,6 +150,7 @@ def test_a_judge_whose_weights_changed_is_named(models, tmp_path):
         run(again, tmp_path / "out", **only)
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_diverges_is_blamed_not_the_model(models, tmp_path):
     infinite = "optax.chain(optax.sgd(1e38), optax.scale(1e38))"
     diverging = {"diverging": f"bias_field(degree=2, grid_size=2, optimizer={infinite})"}

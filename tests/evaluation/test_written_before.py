@@ -59,6 +59,7 @@ def test_attacked_images_are_made_again(folder, name):
         assert run.rebuild(i).adversarial.shape == (32, 32, 1)
 
 
+@pytest.mark.slow
 def test_a_finished_attack_is_finished_and_an_interrupted_one_goes_on(folder):
     told = json.loads((folder / "attack" / "summary.json").read_text(encoding="utf-8"))
     assert attack_dataset(attack_options()) == told
@@ -86,6 +87,7 @@ def test_an_evaluation_may_have_further_attacks(folder):
     assert found["attacks"]["fgsm"]["targets"] == ["model"]
 
 
+@pytest.mark.slow
 def test_maps_and_a_page_are_made_of_it(folder):
     options = {"num_steps": 2, "mask_size": 4, "num_points": 3, "gallery": 0}
     found = explain_attack(ExplainConfig(dir=Path("attack"), model="model", **options))

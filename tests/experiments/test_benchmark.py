@@ -16,6 +16,7 @@ from tests.models.parity import CLASSES, draw_images, import_torch, torch_networ
 PEAK = Timing([2.0, 1.0, 3.0], {"flops": 20e9})
 
 
+@pytest.mark.slow
 def test_contenders_take_turns_in_processes_of_their_own():
     found = alternate({"a": {"name": "peak"}, "b": {"name": "peak"}}, repetitions=2)
     assert set(found) == {"a", "b"}
@@ -26,6 +27,7 @@ def test_contenders_take_turns_in_processes_of_their_own():
         assert timing.facts["peak_mib"] > 50
 
 
+@pytest.mark.slow
 def test_one_that_cannot_start_is_named():
     with pytest.raises(UnavailableError, match="no_such_contender"):
         alternate({"a": {"name": "no_such_contender"}}, repetitions=1)
@@ -98,6 +100,7 @@ def test_the_gradient_is_that_of_the_peer(tmp_path):
     assert np.abs(np.asarray(ours) - theirs).max() <= 1e-3 * np.abs(theirs).max()
 
 
+@pytest.mark.slow
 def test_whole_runs_report_seconds_and_memory(monkeypatch):
     monkeypatch.setattr(whole, "SIDE", 32)
     found = whole.scaling(counts=(3,))
@@ -107,6 +110,7 @@ def test_whole_runs_report_seconds_and_memory(monkeypatch):
         assert one["peak_mib"] > 50
 
 
+@pytest.mark.slow
 def test_a_whole_run_that_fails_says_why(tmp_path):
     with pytest.raises(RuntimeError, match="no checkpoint at"):
         whole.run(tmp_path / "out", tmp_path / "none", count=1, batch=1, cache=tmp_path)

@@ -53,6 +53,7 @@ def assert_turned(original, attacked):
     assert min(original["score"], attacked["score"]) >= 0.5
 
 
+@pytest.mark.slow
 def test_cases_are_the_first_of_each_class_that_all_attacks_turn():
     """In batches of 8, the last of them smaller, as the oracle takes them in its own order."""
     shape, count = (12, 12, 1), 22
@@ -82,6 +83,7 @@ def test_cases_are_the_first_of_each_class_that_all_attacks_turn():
             np.testing.assert_allclose(result.logits, expected[case.index], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_figure1_shows_both_directions(model, tmp_path, monkeypatch):
     monkeypatch.setattr(figure1, "RESULTS", tmp_path)
     figure1.main(figure1.Config(**small(model)))
@@ -94,6 +96,7 @@ def test_figure1_shows_both_directions(model, tmp_path, monkeypatch):
         assert case["original"]["score"] == pytest.approx(float(clean.max()), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_figure3_has_a_block_for_each_classifier_and_a_row_for_each_attack(
     model, tmp_path, monkeypatch
 ):
@@ -133,6 +136,7 @@ def test_figure4_maps_what_was_turned_and_resumes(model, tmp_path, monkeypatch):
     assert shards == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
 
 
+@pytest.mark.slow
 def test_figure5_shows_the_field_of_each_degree(model, tmp_path, monkeypatch):
     monkeypatch.setattr(figure5, "RESULTS", tmp_path)
     figure5.main(figure5.Config(**small(model, rows=2, min_degrees=(1, 3))))
@@ -145,6 +149,7 @@ def test_figure5_shows_the_field_of_each_degree(model, tmp_path, monkeypatch):
             assert 0 <= low < high
 
 
+@pytest.mark.slow
 def test_without_a_case_there_is_no_figure(model, tmp_path, monkeypatch, capsys):
     weak = attacks.bias_field((32, 32, 1), max_change=1e-6)
     monkeypatch.setattr(attacks, "bias_field", lambda *_, **__: weak)

@@ -26,6 +26,7 @@ from experiments import (
 from tests.evaluation.test_attack import checkpoint
 
 
+@pytest.mark.slow
 def test_white_box_runs_resumes_and_draws_up_its_table(tmp_path, monkeypatch):
     monkeypatch.setenv("BFJAX_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(white_box, "RESULTS", tmp_path / "results")
@@ -45,6 +46,7 @@ def test_white_box_runs_resumes_and_draws_up_its_table(tmp_path, monkeypatch):
     assert shards == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
 
 
+@pytest.mark.slow
 def test_figure2_attacks_all_and_draws_what_both_fields_fool(tmp_path, monkeypatch):
     monkeypatch.setattr(figure2, "RESULTS", tmp_path / "figure2")
     model = checkpoint(tmp_path / "model")

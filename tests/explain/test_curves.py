@@ -55,6 +55,7 @@ def test_curves_of_a_linear_classifier_are_cumulative_sums(num_points):
         assert curve.area.item() == pytest.approx(np.trapezoid(expected, counts / 72), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_map_that_means_something_beats_the_controls():
     predict, clean, attacked, change = problem()
     best = jnp.asarray(-change, jnp.float32)

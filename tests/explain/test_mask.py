@@ -30,6 +30,7 @@ def test_the_penalty_is_numpys(exponent, reduction):
     np.testing.assert_allclose(variation, down + right, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponent", [1, 1.5, 2, 3])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_the_penaltys_gradient_is_finite_differences_on_flat_masks_too(exponent, reduction, x64):
@@ -50,6 +51,7 @@ def test_the_penaltys_gradient_is_finite_differences_on_flat_masks_too(exponent,
     np.testing.assert_array_equal(slope, 0)
 
 
+@pytest.mark.slow
 def test_masks_of_one_row_or_one_cell_have_no_differences_there():
     row = jnp.asarray([[0.0, 1.0, 0.5]])
     assert total_variation(row, exponent=1).item() == 0.75  # the mean of 1 and 0.5
@@ -73,6 +75,7 @@ def test_the_whole_objective_has_the_gradient_of_finite_differences(score, x64):
     check_gradients(jax.jit(objective), (mask,), order=1, modes=["rev"], eps=1e-6)
 
 
+@pytest.mark.slow
 def test_the_mask_blends_within_range_and_keeps_its_slope_at_the_bounds():
     clean, attacked = images(2, (12, 11, 3), low=-0.5, high=1.5)
     apply = mask_attack(mask_size=5).perturbation.apply
@@ -91,6 +94,7 @@ def test_the_mask_blends_within_range_and_keeps_its_slope_at_the_bounds():
     np.testing.assert_array_equal(same, 0)
 
 
+@pytest.mark.slow
 def test_half_precision_images_stay_and_their_mask_is_float32():
     clean, attacked = images(2, SHAPE, low=0.2, high=0.8).astype(jnp.bfloat16)
     attack = mask_attack(mask_size=4, num_steps=2)
@@ -106,6 +110,7 @@ def test_equal_options_share_a_compilation():
     assert mask_attack(optimizer=(sgd := optax.sgd(0.1))).optimizer is sgd
 
 
+@pytest.mark.slow
 def test_the_scores_are_scipys():
     logits = np.random.default_rng(0).normal(0, 3, 4).astype(np.float32)
     for label in range(4):
@@ -123,6 +128,7 @@ def test_the_scores_are_scipys():
     assert logit(heads, labels).item() == 1
 
 
+@pytest.mark.slow
 def test_a_sure_classifiers_probability_still_has_a_slope():
     """p(1 − p) = exp(−30), where the softmax in float32 has rounded to 1."""
     slope = jax.grad(probability)(jnp.asarray([30.0, 0.0]), 0)

@@ -165,6 +165,7 @@ def test_flips_is_the_classifiers_answer_to_the_masked_image():
     assert not find(predict, batch[0], attacked, labels[0], start=0.0, **still).flips
 
 
+@pytest.mark.slow
 def test_compiled_eager_batched_and_host_driven_maps_agree():
     predict, both = smooth_network(), images(4, low=0.2, high=0.8)
     clean, attacked = both[:2], both[2:]

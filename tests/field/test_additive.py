@@ -70,6 +70,7 @@ def test_composed_perturbations_follow_each_other():
         bfjax.compose([])
 
 
+@pytest.mark.slow
 def test_a_field_and_noise_at_once_attack_further_than_either():
     predict, batch = smooth_network(scale=1.0), images(8, low=0.3, high=0.7)
     labels = jax.vmap(predict)(batch).argmax(-1)

@@ -45,6 +45,7 @@ def test_the_identity_moves_nothing_at_all():
     assert (folded_warp(matrix, (7, 8), jnp.zeros((5, 5, 2))) == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "grid_size"), CASES[3:6])
 def test_derivatives_are_finite_differences(shape, grid_size, x64):
     matrix = jnp.asarray(folded_warp_matrix(shape, grid_size))

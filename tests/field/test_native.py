@@ -127,6 +127,7 @@ def test_jit_is_eager_and_vmap_is_a_loop():
         np.testing.assert_allclose(function(batch), loop, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_differences_at_the_identity_and_elsewhere(x64):
     field = chunked_polynomial_tps((5, 6), dtype=np.float64, chunk_size=8, **OPTIONS)
     for at in (field.init(), found()):

@@ -63,6 +63,7 @@ def test_black_stays_black_unless_there_is_an_offset():
     assert (bfjax.bias_field(field, offset=0.1).apply(params, image)[0] > 0).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1.0, 1e3, 1e30])
 @pytest.mark.parametrize("max_change", [None, 0.1])
 def test_everything_is_finite_for_huge_parameters(size, max_change):
@@ -81,6 +82,7 @@ def test_everything_is_finite_for_huge_parameters(size, max_change):
             assert jnp.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 def test_gradient_is_finite_differences_away_from_the_bounds(x64):
     field = _field(dtype=jnp.float64)
     image = jnp.asarray(np.random.default_rng(0).uniform(0.3, 0.5, (*SHAPE, 1)))

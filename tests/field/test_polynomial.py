@@ -62,6 +62,7 @@ def test_value_is_numpys(terms, degree, min_degree, x64):
     np.testing.assert_allclose(ours, numpys, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terms", READINGS)
 @pytest.mark.parametrize(("degree", "min_degree"), [(0, 0), (1, 0), (6, 1)])
 def test_derivatives_are_finite_differences(terms, degree, min_degree, x64):
@@ -84,6 +85,7 @@ def test_jit_is_eager_and_vmap_is_a_loop():
     np.testing.assert_allclose(jax.jit(jax.vmap(evaluate))(a), loop, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1,), (50, 41), (2048,), (4097,)])
 def test_gradients_of_many_pixels_are_sums_of_monomials(shape, x64):
     """Around the size of the chunks in which they are summed; NumPy's monomials are the oracle."""
@@ -99,6 +101,7 @@ def test_gradients_of_many_pixels_are_sums_of_monomials(shape, x64):
     np.testing.assert_allclose(forward, sum(x**t * y**l for t, l in pairs), rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e3, 1e30])
 def test_huge_coefficients_never_make_nan(size):
     pairs, a, x, y = _case(10, 0, "literal")

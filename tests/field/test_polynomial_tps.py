@@ -69,12 +69,14 @@ def test_swapping_the_axes_transposes_the_field():
     np.testing.assert_allclose(one, other.T, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_differences_at_the_identity_and_elsewhere(x64):
     field, params = _params(dtype=np.float64)
     for at in (field.init(), params):
         check_gradients(field.log_field, (at,), order=1, modes=["rev"], eps=1e-6)
 
 
+@pytest.mark.slow
 def test_warp_has_no_gradient_at_the_identity():
     """PAPER.md, section 3: at a = 0 the field does not see θ, and sign(0) = 0."""
     field, _ = _params()

@@ -46,6 +46,7 @@ def test_psnr_is_scikit_images(channels):
     assert psnr(image, image) == np.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", [ssim, psnr])
 def test_jit_is_eager_and_vmap_is_a_loop(metric):
     pairs = [_images(seed=s) for s in range(3)]

@@ -148,6 +148,7 @@ def test_gradients_are_finite_differences(statistic, x64):
     check_gradients(jax.jit(statistic), (_field(),), order=1, modes=["rev"], eps=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", [total_variation, gradient_energy, _high])
 def test_a_constant_field_has_no_gradient(statistic):
     np.testing.assert_array_equal(jax.grad(statistic)(jnp.full((6, 7), 0.3)), 0)

@@ -47,6 +47,7 @@ def logits(model, image=None):
 IMAGE = jnp.asarray(np.random.default_rng(1).uniform(size=(32, 40, 1)), jnp.float32)
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_what_is_loaded(model, folder):
     expected = logits(model)
     assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors"}
@@ -82,6 +83,7 @@ def test_two_checkpoints_of_one_architecture_share_one_compilation(tmp_path, fol
     assert traces == 1
 
 
+@pytest.mark.slow
 def test_a_second_save_replaces_the_first(folder):
     other = models.build("mobilenet_v1", num_classes=2, width=0.25, seed=2)
     models.save(other, folder)
@@ -272,6 +274,7 @@ def test_one_file_replaces_shards_and_shards_one_file(model, sharded):
     np.testing.assert_array_equal(logits(models.load(sharded, fold=False)), logits(model))
 
 
+@pytest.mark.slow
 def test_the_settings_of_weights_come_with_them(tmp_path):
     model = models.build("resnet50", width=0.125, mean=(0.5,), std=(0.25,), num_classes=4)
     models.save(model, tmp_path / "mine")

@@ -67,6 +67,7 @@ def test_equals_xla(kind, size, window, stride, padding):
         np.testing.assert_allclose(ours_, theirs, rtol=1e-5, atol=1e-5 * abs(theirs).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kind", ["full", "pointwise", "depthwise"])
 def test_one_image_vmap_and_scan_agree_with_a_batch(kind, stride):

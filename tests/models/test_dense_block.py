@@ -47,6 +47,7 @@ def concatenated(x, layers):
     return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 4, 5), (1, 3, 3), (1, 1, 1)])
 @pytest.mark.parametrize("count", [1, 3])
 def test_values_and_gradients_are_those_of_concatenations(shape, count, x64):
@@ -58,6 +59,7 @@ def test_values_and_gradients_are_those_of_concatenations(shape, count, x64):
     np.testing.assert_allclose(pullback(g)[0], plain_pullback(g)[0], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_jit_is_eager_and_vmap_is_a_loop(x64):
     x, layers = draw(3, 4, 5, C), draw_layers(2)
 
@@ -79,6 +81,7 @@ def test_a_black_input_has_the_gradient_of_relu_at_zero(x64):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_bfloat16():
     x, layers = draw(1, 4, 4, C, dtype=jnp.bfloat16), draw_layers(2, jnp.float32)
     y, pullback = jax.vjp(lambda x: dense_block(x, layers), x)
@@ -88,6 +91,7 @@ def test_bfloat16_stays_bfloat16():
     np.testing.assert_allclose(y.astype(jnp.float32), expected, atol=2e-2 * scale)
 
 
+@pytest.mark.slow
 def test_gradients_of_its_weights_are_no_numbers():
     """They are not implemented: wrong ones would be worse than none."""
     x, layers = draw(1, 3, 3, C, dtype=jnp.float32), draw_layers(1, jnp.float32)
@@ -95,6 +99,7 @@ def test_gradients_of_its_weights_are_no_numbers():
     assert all(jnp.isnan(leaf).all() for leaf in jax.tree.leaves(found))
 
 
+@pytest.mark.slow
 def test_a_frozen_network_has_the_input_gradient_of_the_trainable_one():
     model = randomize(models.build("densenet121", width=0.125))
     image = draw(32, 32, 1, dtype=jnp.float32)

@@ -11,6 +11,7 @@ def draw(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
+@pytest.mark.slow
 def test_batch_norm_trains_as_flax_does():
     theirs = nnx.BatchNorm(5, momentum=0.9, epsilon=1e-3, use_fast_variance=False, rngs=nnx.Rngs(0))
     ours = BatchNorm(5, epsilon=1e-3, momentum=0.9)
@@ -65,6 +66,7 @@ def test_folding_changes_nothing_but_the_form(shape):
         layer(x, training=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "stride"), [((3, 3, 64, 64), 1), ((3, 3, 64, 64), 2)])
 def test_folding_may_change_the_form_of_wide_kernels_only(shape, stride):
     layer = ConvNorm(shape, stride=stride, padding=1, epsilon=1e-3, momentum=0.9)

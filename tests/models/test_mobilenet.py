@@ -80,6 +80,7 @@ def logits(model, images):
 FILES = ["slim.npz", "numbered.weights.h5", "named.h5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_equals_keras_through_the_real_files(tmp_path, name):
     network = keras_mobilenet()
@@ -93,6 +94,7 @@ def test_equals_keras_through_the_real_files(tmp_path, name):
         assert np.abs(logits(one, images) - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_a_grey_stem_is_the_rgb_stem_on_grey_images(tmp_path):
     path = write(keras_mobilenet(), tmp_path / "slim.npz")
     grey = models.build("mobilenet_v1", num_classes=7, width=0.25)
@@ -161,6 +163,7 @@ def test_nothing_is_unpickled(tmp_path):
         models.load_pretrained(models.build("mobilenet_v1", width=0.25), tmp_path / "evil.npz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 def test_even_sizes_halve_whatever_the_padding(padding):
     one = models.build("mobilenet_v1", width=0.25, padding=padding)
@@ -180,6 +183,7 @@ def test_bfloat16_is_close_to_float32():
     np.testing.assert_allclose(low.astype(jnp.float32), high, atol=0.1)
 
 
+@pytest.mark.slow
 def test_dropout_needs_its_key_and_drops_in_training_only():
     model = models.build("mobilenet_v1", width=0.25, dropout=0.5)
     images = jnp.asarray(np.random.default_rng(2).uniform(size=(2, 32, 32, 1)), jnp.float32)
@@ -211,6 +215,7 @@ def test_settings_out_of_range_are_named(field, value):
         MobileNetV1Config(**{field: value})
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_imagenet_weights_know_a_cat_and_an_espresso(data_root):
     from skimage.data import chelsea, coffee

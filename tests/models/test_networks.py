@@ -64,6 +64,7 @@ def test_a_checkpoint_comes_back_and_its_frozen_form_agrees(tmp_path, name):
         frozen(jnp.asarray(images), training=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings", "planes"),
     [("resnet50", {}, 3), ("mobilenet_v2", {"mean": (0.45,), "std": (0.25,)}, 1)],
@@ -123,6 +124,7 @@ def test_bfloat16_stays_bfloat16(name):
         assert jax.eval_shape(model, image).dtype == jnp.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet50", "mobilenet_v2"])
 def test_bfloat16_is_close_to_float32(name):
     model = models.freeze(models.build(name, width=WIDTHS[name]))

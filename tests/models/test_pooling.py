@@ -64,6 +64,7 @@ def test_max_pool_equals_xla(size, window, stride, padding, dtype, levels):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_one_image_vmap_and_scan_agree_with_a_batch():
     x = draw(3, 7, 8, 2, levels=3)
 

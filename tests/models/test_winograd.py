@@ -57,6 +57,7 @@ def test_bfloat16_is_float32_inside():
     np.testing.assert_allclose(y.astype(jnp.float32), expected, atol=5e-3 * scale)
 
 
+@pytest.mark.slow
 def test_jit_is_eager_and_vmap_is_a_loop(x64):
     x = draw(3, 6, 7, 4, dtype=float)
     transformed = transform_kernel(draw(3, 3, 4, 6, seed=1, dtype=float))

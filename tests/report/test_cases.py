@@ -79,6 +79,7 @@ def test_all_cases_are_chosen_or_as_many_as_wanted(several):
     assert list(cases.draw(0, runs[2], [], where="no/such/data")) == []
 
 
+@pytest.mark.slow
 def test_attacks_without_a_field_are_drawn_without_one(models, tmp_path):
     attacks = {"sign": "fgsm(epsilon=0.05)", "search": "carlini_wagner_l2(max_steps=2)"}
     options = RUN | {"num_images": 2, "batch_size": 2, "store_all": True}

@@ -111,6 +111,7 @@ def test_the_policy_allows_this_script_and_this_style_and_no_other(parsed_hostil
         assert "style" not in attributes, tag  # the policy would forbid it
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_elsewhere(several):
     text = rendered(loading.load(several), [facts(1)], ["data:image/webp;base64,"])
     for tag, attributes in Parsed(text).tags:

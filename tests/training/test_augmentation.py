@@ -1,12 +1,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from bfjax import data
 from bfjax.training.augmentation import Augmentation, augment, random_field
 from tests.training.small import SOURCE
 
 
+@pytest.mark.slow
 def test_a_random_bias_field_is_smooth_bounded_and_multiplies():
     keys = jax.random.split(jax.random.key(0), 32)
     fields = jax.vmap(lambda key: random_field(key, (24, 32), strength=0.4))(keys)
@@ -26,6 +28,7 @@ def test_a_random_bias_field_is_smooth_bounded_and_multiplies():
     assert float(shaded.std()) > 0.02
 
 
+@pytest.mark.slow
 def test_augmentation_stays_in_range_and_differs_by_key():
     image = jnp.asarray(data.to_float(SOURCE[0]["image"]))
     settings = Augmentation(flip=True, shift=0.2, brightness=0.3, contrast=0.3)
@@ -39,6 +42,7 @@ def test_augmentation_stays_in_range_and_differs_by_key():
     np.testing.assert_allclose(again, several[3], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_each_augmentation_does_what_it_says():
     image = jnp.asarray(data.to_float(SOURCE[0]["image"])) / 2 + 0.25
     keys = jax.random.split(jax.random.key(0), 24)
@@ -69,6 +73,7 @@ def test_each_augmentation_does_what_it_says():
     assert len(shifts) > 10
 
 
+@pytest.mark.slow
 def test_rotation_and_scale_move_a_dot_as_they_should():
     """A dot right of the centre of 33 x 33 pixels: where it goes tells angle and stretch."""
     image = jnp.zeros((33, 33, 1)).at[16, 26].set(1.0)

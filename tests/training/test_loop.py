@@ -29,6 +29,7 @@ def history(folder):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
+@pytest.mark.slow
 def test_it_learns_and_writes_a_whole_checkpoint(tmp_path, capsys):
     metrics = training.fit(config(tmp_path, epochs=4, verbose=True), SOURCE, TEST)
     assert metrics.accuracy >= 0.9
@@ -56,6 +57,7 @@ def test_it_learns_and_writes_a_whole_checkpoint(tmp_path, capsys):
     assert printed.err.count("epoch") == 4
 
 
+@pytest.mark.slow
 def test_the_kept_epoch_is_the_best_and_not_the_last(tmp_path, monkeypatch):
     """With the ranking turned round, the weights kept are the worst epoch's."""
     training.fit(config(tmp_path / "best"), SOURCE, TEST)
@@ -70,6 +72,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kill_at", "saving", "saved"),
     [
@@ -151,6 +154,7 @@ def test_other_settings_do_not_go_on_with_an_interrupted_run(tmp_path, monkeypat
         training.fit(config(tmp_path, epochs=1), SOURCE, TEST)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch, capsys):
     metrics = training.fit(config(tmp_path, epochs=1), SOURCE, TEST)
     before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
@@ -224,6 +228,7 @@ def test_settings_that_cannot_be_are_named(tmp_path, changes, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_it_starts_from_given_weights(tmp_path):
     training.fit(config(tmp_path / "first", epochs=1), SOURCE, TEST)
     start = tmp_path / "first"
@@ -244,6 +249,7 @@ def test_it_starts_from_given_weights(tmp_path):
     assert recorded["init_sha256"] == models.load_config(start).sha256
 
 
+@pytest.mark.slow
 def test_a_file_gives_everything_but_the_head(tmp_path):
     training.fit(config(tmp_path / "first", epochs=1), SOURCE, TEST)
     start = tmp_path / "first" / "model.safetensors"
@@ -259,6 +265,7 @@ def test_a_file_gives_everything_but_the_head(tmp_path):
     assert recorded["init_sha256"] == hashlib.sha256(start.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_sizes_grow_and_only_the_full_one_is_kept(tmp_path, monkeypatch):
     source = Stripes(96, size=48)
     scripted(monkeypatch, [0.1, 0.2, 0.5, 0.4, 0.6], [1.0, 1.0, 0.8, 0.8, 0.8])

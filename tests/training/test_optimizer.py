@@ -8,6 +8,7 @@ from bfjax import models
 from bfjax.training.optimizer import make_optimizer, make_schedule
 
 
+@pytest.mark.slow
 def test_the_rate_rises_falls_and_only_kernels_decay():
     optimizer = make_optimizer(100, learning_rate=1e-2, warmup=0.25, weight_decay=0.1)
     params = {"kernel": jnp.ones((1, 2)), "bias": jnp.ones((2,))}
@@ -22,6 +23,7 @@ def test_the_rate_rises_falls_and_only_kernels_decay():
     assert moved[-1] < 1e-5
 
 
+@pytest.mark.slow
 def test_one_cycle_rises_and_falls_along_cosines():
     rate = make_schedule(50, peak=2.0, schedule="one_cycle", warmup=0.3)
     steps = np.arange(51)
@@ -33,6 +35,7 @@ def test_one_cycle_rises_and_falls_along_cosines():
     assert float(at_once(0)) == pytest.approx(2)
 
 
+@pytest.mark.slow
 def test_the_head_has_its_own_rate():
     """AdamW's first update is the rate itself, in size, whatever the gradient."""
     params = nnx.state(models.build("convnet"), nnx.Param)

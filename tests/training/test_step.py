@@ -18,6 +18,7 @@ def tiny(monkeypatch):
     monkeypatch.setitem(registry.ARCHITECTURES, "tiny", (TinyConfig, Tiny))
 
 
+@pytest.mark.slow
 def test_the_average_of_the_weights_is_what_is_kept():
     graph, params, statistics = nnx.split(models.build("tiny"), nnx.Param, nnx.BatchStat)
     images = np.stack([data.to_float(SOURCE[i]["image"]) for i in range(8)])
@@ -36,6 +37,7 @@ def test_the_average_of_the_weights_is_what_is_kept():
     assert plain.kept == (params, statistics)
 
 
+@pytest.mark.slow
 def test_mobilenet_takes_a_training_step():
     """A few steps on one batch lower the loss: gradients and running averages of the real one."""
     graph, params, statistics = nnx.split(
@@ -55,6 +57,7 @@ def test_mobilenet_takes_a_training_step():
     assert int(state.step) == 12
 
 
+@pytest.mark.slow
 def test_label_smoothing_and_weights_enter_the_loss():
     graph, params, statistics = nnx.split(models.build("tiny"), nnx.Param, nnx.BatchStat)
     state = start(params, statistics, optax.EmptyState())
@@ -68,6 +71,7 @@ def test_label_smoothing_and_weights_enter_the_loss():
     assert float(loss) == pytest.approx((each * [0.5, 0.5, 2, 2]).mean(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_bfloat16_activations_train_float32_parameters():
     graph, params, statistics = nnx.split(models.build("tiny"), nnx.Param, nnx.BatchStat)
     images = np.stack([data.to_float(SOURCE[i]["image"]) for i in range(8)])

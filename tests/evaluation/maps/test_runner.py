@@ -52,6 +52,7 @@ def whole(model, attacked, tmp_path_factory):
     return out, explain_attack(options(model, attacked, out))
 
 
+@pytest.mark.slow
 def test_maps_are_those_of_the_library_image_by_image(model, attacked, whole):
     out, _ = whole
     table = storage.read_shards(out / "shards").to_pylist()
@@ -117,6 +118,7 @@ def test_summary_says_what_the_shards_hold(attacked, whole):
     assert str(out) not in json.dumps(found)
 
 
+@pytest.mark.slow
 def test_a_judge_that_joined_later_changes_no_map(model, attacked, whole, tmp_path):
     out, expected = whole
     shutil.copytree(attacked, tmp_path / "run")
@@ -149,6 +151,7 @@ def test_a_part_is_drawn_by_the_seed(model, attacked, whole, tmp_path):
     assert rows == sorted(rows)
 
 
+@pytest.mark.slow
 def test_interrupted_run_redoes_no_batch(model, attacked, whole, tmp_path, monkeypatch):
     calls = []
     batch = runner.sensitivity_map_batch
@@ -211,6 +214,7 @@ def test_killed_run_leaves_nothing_half_written_and_goes_on(model, attacked, who
     assert_same(out, whole[0])
 
 
+@pytest.mark.slow
 def test_the_maps_lie_beside_the_results_by_default(model, attacked, tmp_path, capsys):
     folder = shutil.copytree(attacked, tmp_path / "run")
     maps.explain(options(model, folder, None, num_images=1, num_steps=1))
@@ -219,6 +223,7 @@ def test_the_maps_lie_beside_the_results_by_default(model, attacked, tmp_path, c
     assert names == {"settings.json", "shards", "summary.json", "mean_map.png", "gallery"}
 
 
+@pytest.mark.slow
 def test_a_cell_of_an_evaluation_is_explained_too(model, tmp_path):
     bim = {"bim": "bim(domain='log', epsilon=0.3, num_steps=3)"}
     cells = EvaluateConfig(
@@ -232,6 +237,7 @@ def test_a_cell_of_an_evaluation_is_explained_too(model, tmp_path):
         explain_attack(options(model, tmp_path, None))
 
 
+@pytest.mark.slow
 def test_images_that_were_not_stored_are_named(model, tmp_path):
     found = {"bim": "bim(num_steps=1)", "search": "smallest_step(fgsm(), num_steps=2, num_finer=1)"}
     cells = EvaluateConfig(
@@ -288,6 +294,7 @@ def test_an_unfinished_folder_is_named(model, attacked, tmp_path):
         explain_attack(options(model, folder, None))
 
 
+@pytest.mark.slow
 def test_an_attack_that_fooled_nothing_has_no_maps(model, tmp_path):
     commands.attack_dataset(
         config(model, tmp_path, max_change=1e-6, num_images=4, gallery=0, measure=False)
@@ -320,6 +327,7 @@ def test_help_names_the_options_and_their_defaults(capsys):
     assert "(unset)" not in out
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_is_left_and_writes_nothing(model, attacked, whole, tmp_path, capsys):
     out, found = whole
     maps.explain(options(model, attacked, tmp_path / "new", dry_run=True))
