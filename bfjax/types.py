@@ -23,12 +23,17 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Scalar
 
 Image = Float[Array, "h w c"]
+"""One image in [0, 1], grey (c = 1) or RGB (c = 3)."""
 Logits = Float[Array, " classes"]
+"""What a classifier says of one image, before a softmax."""
 LogField = Float[Array, "h w"]
+"""B̂ = log B at every pixel of one image (Eq. 2)."""
 Label = Int[Array, "..."] | int
 """The true class; for a multi-label head (heads,) of 0 and 1."""
 PRNGKey = Key[Array, ""]
+"""A typed key, from `jax.random.key`."""
 Params = PyTree
+"""What an attack moves: any pytree of arrays."""
 
 Predict = Callable[[Image], Logits]
 """A classifier: one image in [0, 1] to its logits; normalisation happens inside."""

@@ -1,8 +1,8 @@
 """Where the lungs are, by darkness and usual position, and how much of the maps lies in them.
 
 No learned model: lungs are darker than what surrounds them, one on each side of the spine. On the
-phantoms, whose lungs are known, the mean IoU is 0.85 (tests/test_figures.py). An opaque lung
-is found in part.
+phantoms, whose lungs are known, the mean IoU is 0.85 (tests/experiments/test_figures.py). An opaque
+lung is found in part.
 
 Convention:
     Coordinates are [-1, 1] from the first to the last pixel, x to the right, y down.

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Scalar
 from bfjax.types import Label, Logits, Loss, Params
 
 Reduction = Literal["sum", "mean"]
+"""How a norm adds up."""
 
 
 def cross_entropy(logits: Logits, label: Label) -> Scalar:

@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Array, Float
 
 Norm = Literal["linf", "l2", "l1"]
+"""The largest absolute value, the Euclidean norm, or the sum of absolute values."""
 
 
 def normalize(norm: Norm) -> optax.GradientTransformation:

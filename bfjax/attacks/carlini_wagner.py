@@ -63,7 +63,17 @@ class _Descent(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class CarliniWagner:
-    """The attack that `carlini_wagner_l2` makes; its fields are the options described there."""
+    """The attack that `carlini_wagner_l2` makes, which says more of these options.
+
+    Attributes:
+      binary_search_steps: how many constants are tried.
+      max_steps: steps of Adam with each.
+      step_size: of Adam.
+      initial_const: the first constant.
+      confidence: by how much the logits shall differ.
+      abort_early: stop a constant's search where the loss no longer falls.
+      targeted: aim at the label in place of leaving it.
+    """
 
     binary_search_steps: int
     max_steps: int

@@ -53,7 +53,15 @@ class _Walk(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class SaliencyMap:
-    """The attack that `saliency_map` makes; its fields are the options described there."""
+    """The attack that `saliency_map` makes, which says more of these options.
+
+    Attributes:
+      variant: which saliency map, and whose defaults.
+      max_steps: steps at most.
+      theta: change of a pixel in one step, as a share of the range.
+      max_changes: how often one pixel may be changed.
+      target: the class aimed at; `None`: the likeliest of the others.
+    """
 
     variant: Variant
     max_steps: int

@@ -26,7 +26,7 @@ class Command(NamedTuple):
     help: str
 
 
-COMMANDS = {
+COMMANDS: dict[str, Command] = {
     "demo": Command("bfjax.cli", "DemoConfig", "run_demo", "train on phantoms, attack, draw"),
     "train": Command("bfjax.training", "TrainConfig", "train", "fine-tune a classifier on X-rays"),
     "attack": Command(
@@ -43,6 +43,7 @@ COMMANDS = {
         "bfjax.training", "ExportConfig", "export", "write a checkpoint anew, smaller"
     ),
 }
+"""The commands by name, in the order in which `bfjax --help` lists them."""
 
 
 def main(arguments: list[str] | None = None) -> int:

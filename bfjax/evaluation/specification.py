@@ -17,6 +17,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -103,9 +104,10 @@ def bias_field_at(options: Mapping[str, Any], shape: tuple[int, int]) -> Perturb
       parameters that it finds.
 
     Example:
-      >>> perturbation = bias_field_at({"degree": 3, "grid_size": 4}, (30, 20))
-      >>> params = perturbation.init(jnp.zeros((30, 20, 1)), None)
-      >>> params.control_points.shape, perturbation.log_field(params).shape
+      >>> with jax.enable_x64(True):
+      ...     perturbation = bias_field_at({"degree": 3, "grid_size": 4}, (30, 20))
+      ...     params = perturbation.init(jnp.zeros((30, 20, 1)), None)
+      ...     params.control_points.shape, perturbation.log_field(params).shape
       ((16, 2), (30, 20))
     """
     usual = inspect.signature(attacks.bias_field).parameters

@@ -21,7 +21,7 @@ def show(summary: dict[str, Any], out: Path) -> None:
     """Prints the success rates of a summary, k / N and percent, for each model and direction.
 
     Args:
-      summary: from `attack_dataset`.
+      summary: from `summarize`, with its settings.
       out: where the details lie.
     """
     title = f"success of the attack on {summary['images']} images"

@@ -43,7 +43,20 @@ Pair = Float[Array, "h w c2"]
 
 
 class MapOptions(TypedDict, total=False):
-    """The options of `mask_attack`."""
+    """The options of `mask_attack`, which says more of them.
+
+    Attributes:
+      num_steps: iterations.
+      l1: λ1.
+      tv: λ2.
+      mask_size: the mask's resolution.
+      start: M at the start, everywhere.
+      score: DNN_y.
+      reduction: how the norms add up.
+      tv_exponent: β of `total_variation`.
+      step_size: of Adam.
+      optimizer: any optax transformation in place of Adam.
+    """
 
     num_steps: int
     l1: float

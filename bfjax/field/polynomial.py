@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 Terms = Literal["literal", "count", "total"]
+"""Which monomials Eq. 4 keeps: t ≥ D0 and l ≥ D0; t ≥ D0; or t + l ≥ D0."""
 Exponents = tuple[tuple[int, int], ...]
 
 # Cotangents of zero (a black pixel, a clipped one) meet these derivatives, and 0 · inf is NaN; cut

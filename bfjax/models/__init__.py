@@ -1,4 +1,21 @@
-"""Classifiers in Flax NNX: built by name, imported, saved, and loaded as a `Predict`."""
+"""Classifiers: five networks in Flax NNX, their checkpoints and imports, and ONNX files.
+
+- `build` draws a network's weights, `load_pretrained` takes those of torchvision, timm, Keras,
+  Google, or of a checkpoint.
+- `save` writes a checkpoint; `load` reads one as a `Predict`, `load_model` as the module.
+- `freeze` folds the batch norms into the convolutions; `as_predict` makes a `Predict` of a module.
+- `load_onnx` reads an ONNX file as a `Predict`.
+
+A classifier of your own needs none of this: any function of one image (h, w, c) in [0, 1] that
+returns logits will do. README.md beside this file has examples for Flax, Equinox, Keras, ONNX and
+PyTorch, and says where weights come from.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from bfjax import models
+    >>> predict = models.as_predict(models.build("convnet", num_classes=2))
+    >>> jax.eval_shape(predict, jnp.zeros((32, 32, 1))).shape
+    (2,)
+"""
 
 from bfjax.models.checkpoint import (
     CONFIG,

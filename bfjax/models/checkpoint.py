@@ -29,6 +29,7 @@ from bfjax.types import Image, Logits
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+"""The file of a checkpoint that says what it is; the others hold its weights."""
 _VERSIONED = ("bfjax", "jax", "flax", "numpy", "safetensors")
 
 

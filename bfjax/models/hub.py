@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 
 PREFIX = "hf:"
+"""Weights named so lie on Hugging Face: hf:owner/repository."""
 _FILE = "model.safetensors"
 
 

@@ -17,6 +17,7 @@ from bfjax.report.pictures import Pictures
 
 LIMIT = 20_000_000
 """The page is not larger than this many bytes; the pictures lie beside it otherwise."""
+
 _REST = 10**6  # generously what the page has beside its cases
 
 

@@ -22,7 +22,7 @@ GUTTER = 2
 QUALITY = 78
 _PATTERN = "[0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9][0-9].webp"
 
-DIVERGING = "PuOr_r"  # that of bfjax.gallery
+DIVERGING = "PuOr_r"  # that of evaluation.gallery
 SEQUENTIAL = "magma"
 
 Panel = UInt8[np.ndarray, "h w 3"]

@@ -114,8 +114,8 @@ def balanced_weights(labels: Int[np.ndarray, " n"], classes: int) -> Float[Array
       (k,), one weight a class.
 
     Example:
-      >>> balanced_weights(np.array([0, 0, 0, 1]), 2).round(2).tolist()
-      [0.67, 2.0]
+      >>> balanced_weights(np.array([0, 0, 0, 0, 1, 1]), 2).tolist()
+      [0.75, 1.5]
     """
     counts = np.bincount(labels, minlength=classes)
     return jnp.asarray(len(labels) / (classes * np.maximum(counts, 1)), jnp.float32)

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from bfjax import storage
 
 COLOURS = "viridis"
+"""Matplotlib's name for the colours of a map."""
 _OPACITY = 0.75  # of the largest value
 
 
@@ -62,7 +63,7 @@ def mean_figure(
     Args:
       mean: the mean map.
       image: the mean of the clean X-rays.
-      summary: what `bfjax.map_summary.summarize` says.
+      summary: from `maps.summary.summarize`.
 
     Returns:
       A Matplotlib figure, not yet saved.

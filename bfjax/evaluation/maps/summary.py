@@ -21,6 +21,7 @@ from bfjax.storage import environment
 
 CURVES = ("deletion", "insertion")
 CONTROLS = ("random", "centre")
+"""Maps that have seen nothing, with which those of the attack are compared."""
 CHANGES = tuple(f"change_{third}" for third in Shares._fields)
 
 
