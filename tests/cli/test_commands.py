@@ -1,4 +1,5 @@
 import importlib
+import importlib.metadata
 import subprocess
 import sys
 import tomllib
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import bfjax
 from bfjax import cli
 from bfjax.cli import options
 from bfjax.evaluation import AttackConfig, EvaluateConfig
@@ -136,6 +138,31 @@ def test_help_waits_for_no_heavy_import():
     assert len(run.stdout.splitlines()) < 24  # fits a screen
 
 
+def test_no_help_of_a_command_imports_jax():
+    program = (
+        "import sys\n"
+        "from bfjax import cli\n"
+        "for name in cli.COMMANDS:\n"
+        "    try:\n"
+        "        cli.main([name, '--help'])\n"
+        "    except SystemExit:\n"
+        "        heavy = {'jax', 'flax', 'matplotlib', 'grain', 'orbax'} & set(sys.modules)\n"
+        "        assert not heavy, (name, heavy)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.count("usage: bfjax ") == len(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("program", [["bfjax"], ["bfjax.cli"]])
+def test_the_version_is_that_of_the_package(program):
+    done = subprocess.run(
+        [sys.executable, "-m", *program, "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["bfjax", importlib.metadata.version("bfjax")]
+    assert bfjax.__version__ == importlib.metadata.version("bfjax")
+
+
 @pytest.mark.parametrize("process", ["2", "2/2@localhost:1", "0/2@localhost", "a/b@c:1"])
 def test_a_process_that_cannot_be_is_named(process, capsys):
     assert cli.main(["--process", process, "evaluate"]) == 1
@@ -197,6 +224,7 @@ def test_a_file_with_a_value_of_the_wrong_kind_is_wrong_usage(capsys, tmp_path):
     assert "--degree" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_the_demo_estimates_training_and_attack(capsys, tmp_path, monkeypatch):
     demo = importlib.import_module("bfjax.cli.demo")
     monkeypatch.setattr(demo, "PHANTOMS", 96)

@@ -100,6 +100,7 @@ def finals(out):
     return [path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_IMAGES)
 @pytest.mark.parametrize("command", ["attack", "evaluate", "train"])
 def test_a_bad_image_is_named(command, name, model, tmp_path, capsys):
@@ -229,6 +230,7 @@ def pairs(commands, kinds):
     return [pytest.param(c, k, id=f"{c}-{k}") for c in commands for k in kinds]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "kind"),
     pairs(["attack", "evaluate", "explain"], MODELS | FUNCTIONS) + pairs(["export"], MODELS),
@@ -327,6 +329,7 @@ PHASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
 def test_ctrl_c_in_each_phase_and_then_the_same_command(
     phase, model, results, tmp_path, capsys, monkeypatch
@@ -381,6 +384,7 @@ def full_disk(monkeypatch):
     compilation_cache.reset_cache()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["attack", "evaluate", "explain", "report", "export"])
 def test_a_full_disk_is_one_line(command, model, results, tmp_path, capsys, full_disk):
     out = tmp_path / "out"
@@ -410,6 +414,7 @@ sys.exit(cli.main(["train", "--model=convnet", "--data=phantom", "--image-size=3
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_in_training_is_one_line_too(tmp_path):
     """In a process of its own: what Orbax began goes on in its threads after it has failed."""
     # -B: Python takes half a .pyc for a whole one, and whoever imports it next fails
