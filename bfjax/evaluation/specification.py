@@ -17,7 +17,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -104,6 +103,7 @@ def bias_field_at(options: Mapping[str, Any], shape: tuple[int, int]) -> Perturb
       parameters that it finds.
 
     Example:
+      >>> import jax
       >>> with jax.enable_x64(True):
       ...     perturbation = bias_field_at({"degree": 3, "grid_size": 4}, (30, 20))
       ...     params = perturbation.init(jnp.zeros((30, 20, 1)), None)
