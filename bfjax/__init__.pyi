@@ -1,10 +1,14 @@
 from . import attack as attack
 from . import attacks as attacks
 from . import data as data
+from . import evaluation as evaluation
 from . import explain as explain
 from . import field as field
+from . import memory as memory
 from . import metrics as metrics
 from . import models as models
+from . import report as report
+from . import training as training
 from .attack import finish, init, run, run_batch, step
 from .field import (
     additive,
@@ -50,16 +54,20 @@ __all__ = [
     "bias_field",
     "compose",
     "data",
+    "evaluation",
     "explain",
     "field",
     "finish",
     "free_log_field",
     "init",
+    "memory",
     "metrics",
     "models",
     "pixelwise",
     "polynomial_tps",
+    "report",
     "run",
     "run_batch",
     "step",
+    "training",
 ]

@@ -1,6 +1,6 @@
 """What a command would do, how long it would take and how much disk: `--dry-run`.
 
-Each wing reckons its own work, from a few steps of it that are timed.
+Each package reckons its own work, from a few steps of it that are timed.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def main(config: Config) -> None:
     save(figure, RESULTS / "figure4", dpi=180)
     summary = noted(config, list(checkpoints.values())) | {
         "attack": "bias_field, default settings",
-        "selection": "as bfjax.evaluation.gallery.choose: the first turned, the classes in turn",
+        "selection": "the first turned, the classes in turn",
         "models": {
             name: {what: one.summary[what] for what in _KEPT}
             | {"lungs": one.relation, "shown": [one.rows[i] for i in one.shown]}

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from bfjax import data, models, run_batch, storage
-from bfjax.evaluation import parse
+from bfjax.evaluation import parse_attack
 from bfjax.metrics import wilson_interval
 from bfjax.storage import environment
 from experiments import tables
@@ -180,7 +180,7 @@ def seconds_of_a_step(config: Config, attacks: Mapping[str, str]) -> dict[str, f
     source = data.load(config.data, "test", image_size=models.load_config(folder).image_size,
                        num_examples=config.batch_size, seed=config.seed)  # fmt: skip
     images = np.stack([data.to_float(record["image"]) for record in source])
-    made = {name: parse(text, images.shape[1:]) for name, text in attacks.items()}
+    made = {name: parse_attack(text, images.shape[1:]) for name, text in attacks.items()}
     seconds = {name: [] for name in attacks}
     for turn in range(6):  # the first compiles
         for name, one in made.items():

@@ -1,8 +1,8 @@
 """The program `bfjax`: which commands there are, how their options are read, and the demo.
 
 A command line comes in, an exit status goes out. Each command is a dataclass of options and a
-function of another wing, which is imported only when that command is asked for. Nothing of bfjax
-calls this package.
+function of another package, which is imported only when that command is asked for. Nothing but
+`python -m bfjax` calls this package.
 """
 
 import lazy_loader

@@ -18,9 +18,9 @@ from bfjax import __version__, memory
 
 
 class Command(NamedTuple):
-    """A command: a wing, in it a dataclass of options and a function that takes them; help."""
+    """A command: a package, in it a dataclass of options and a function that takes them; help."""
 
-    wing: str
+    package: str
     config: str
     function: str
     help: str
@@ -28,7 +28,7 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "demo": Command("bfjax.cli", "DemoConfig", "run_demo", "train on phantoms, attack, draw"),
-    "train": Command("bfjax.training", "TrainConfig", "train", "fine-tune a classifier on X-rays"),
+    "train": Command("bfjax.training", "TrainConfig", "train", "train a classifier on X-rays"),
     "attack": Command(
         "bfjax.evaluation", "AttackConfig", "attack", "attack every image of a data set"
     ),
@@ -122,13 +122,13 @@ def _run(known: argparse.Namespace, arguments: list[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     warnings.showwarning = _one_line
     command = COMMANDS[known.command]
-    wing = importlib.import_module(command.wing)
-    kind = getattr(wing, command.config)
+    package = importlib.import_module(command.package)
+    kind = getattr(package, command.config)
     chosen = options.parse(kind, arguments, command=known.command, file=known.config)
     if known.print_config:
         print(options.as_toml(chosen), end="", flush=True)
         return 0
-    getattr(wing, command.function)(chosen)  # only now is JAX imported
+    getattr(package, command.function)(chosen)  # only now is JAX imported
     sys.stdout.flush()  # a broken pipe shows here, not when the interpreter ends
     return 0
 

@@ -19,7 +19,7 @@ SIZE, PHANTOMS, EPOCHS = 96, 1024, 8
 
 
 def run_demo(config: DemoConfig) -> None:
-    """The command `bfjax demo`: trains on phantoms, attacks the test split, draws, reports."""
+    """The command `bfjax demo`: trains on phantoms, attacks the test split, draws, prints rates."""
     console = Console(stderr=True)
     to_train = TrainConfig(
         data="phantom",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from jaxtyping import Float, UInt16
 
 from bfjax.data.dicom import guarded, load, parse
 from bfjax.data.image import encode_png
+from bfjax.storage import replacing
 
 _COMPUTED_RADIOGRAPHY = "1.2.840.10008.5.1.4.1.1.1"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -190,14 +190,5 @@ def _new_uid() -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Under a temporary name first, so that no half of a file ever has the final one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".bfjax.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

@@ -1,10 +1,11 @@
 """How right a classifier is, clean and attacked: attacks on whole data sets, judged by all models.
 
 Options, or a `Predict` and a `data.Source`, come in; folders of records, summaries and pictures go
-out, which survive interruption and can be opened again. A cell, one attack on one model, is what
-everything here works on; `commands` makes it of options, and nothing below reads them. `maps` says
-through which parts of an image a finished attack works. Called by the command line, by training for
-its scores, by the report and by the experiments; no attack and no model knows of it.
+out, which survive interruption and can be opened again. Each attack on one model is a cell;
+`commands` makes cells of options, and nothing below reads options. `evaluate_classifier` scores
+clean images. `maps` says through which parts of an image a finished attack works. Called by the
+command line, by training for its scores, by the report and by the experiments; no attack and no
+model knows of it.
 """
 
 import lazy_loader

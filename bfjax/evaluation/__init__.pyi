@@ -5,7 +5,7 @@ from .commands import attack, attack_cell, attack_dataset, evaluate, evaluate_mo
 from .config import AttackConfig, BiasFieldConfig, EvaluateConfig
 from .estimate import of_cell
 from .finished import Rebuilt, Run, load_run
-from .specification import parse
+from .specification import parse_attack
 
 __all__ = [
     "AttackConfig",
@@ -25,6 +25,6 @@ __all__ = [
     "load_run",
     "maps",
     "of_cell",
-    "parse",
+    "parse_attack",
     "tabulate",
 ]

@@ -1,4 +1,4 @@
-"""The door of `bfjax attack` and `bfjax evaluate`: options become cells here, and only here."""
+"""`bfjax attack` and `bfjax evaluate`: options become cells here, and only here."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import jax
 
 from bfjax import attacks, data, estimate, progress, storage
-from bfjax.evaluation import gallery, native, runner, summary
+from bfjax.evaluation import native, rebuilding, runner, summary
 from bfjax.evaluation.cells import Cell
 from bfjax.evaluation.config import AttackConfig, BiasFieldConfig, EvaluateConfig
 from bfjax.evaluation.estimate import of_cell
-from bfjax.evaluation.specification import bias_field_at, parse
+from bfjax.evaluation.specification import bias_field_at, parse_attack
 from bfjax.evaluation.targets import Target, check_together, class_names, load_target
 
 
@@ -60,7 +60,7 @@ def attack_dataset(config: AttackConfig) -> dict[str, Any]:
     with progress.bar() as bar:
         found = runner.complete(cell, bar, "attacking")
     if config.gallery and not finished and jax.process_index() == 0:
-        gallery.draw_cases(cell, config.gallery)
+        rebuilding.draw_cases(cell, config.gallery)
     if config.native and jax.process_index() == 0:
         found["native"] = native.write(cell)
     return found
@@ -146,7 +146,7 @@ def evaluation_cells(config: EvaluateConfig) -> dict[str, dict[str, Cell]]:
     found: dict[str, dict[str, Cell]] = {}
     said: dict[Any, dict[str, Any]] = {}
     for name, text in config.attacks.items():
-        made = parse(text, shape)
+        made = parse_attack(text, shape)
         for attacked in sources:
             targets = [attacked, *(j for j in judging if j.name != attacked.name)]
             settings = dataclasses.asdict(config) | {"attack": text}

@@ -114,6 +114,7 @@ class EvaluateConfig(RunConfig):
     attacks: dict[str, str] = dataclasses.field(default_factory=dict)
     """Names and functions of bfjax.attacks, such as: ours bias_field strong "bim(epsilon=0.2)"."""
     store_all: bool = False
-    """Also store images whose attack has parameters as large; else later judges attack anew."""
+    """Also store images whose attack has parameters as large; else a model that is added later has
+    the attack made again."""
     out: Path = Path("bfjax-evaluate")
     """Folder for the results."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from bfjax import data, storage
-from bfjax.evaluation import verdicts
+from bfjax.evaluation.rebuilding import rebuild
 from bfjax.evaluation.specification import from_settings
 from bfjax.types import Attack, Search
 
@@ -78,7 +78,7 @@ class Run(NamedTuple):
         Raises:
           ValueError: the clean image is not the one that was attacked.
         """
-        image, field, adversarial = verdicts.rebuild(self.attack, self.source, self.table, row)
+        image, field, adversarial = rebuild(self.attack, self.source, self.table, row)
         image, adversarial = np.asarray(image), np.asarray(adversarial)
         change = float(np.abs(adversarial - image).mean())
         known = self.rows[row]

@@ -13,9 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from bfjax import progress, storage
-from bfjax.evaluation import verdicts
-from bfjax.evaluation.cells import Cell
+from bfjax import storage
 
 
 class Case(NamedTuple):
@@ -62,23 +60,6 @@ def choose(rows: list[dict[str, Any]], count: int) -> list[int]:
     alternating = [i for i in turns if i is not None]
     share = max(count - len(resisted), (3 * count + 3) // 4)
     return [*alternating[:share], *resisted, *alternating[share:], *wrong][:count]
-
-
-def draw_cases(cell: Cell, count: int) -> None:
-    """Draws some images of a finished attack, made again from their parameters, into its gallery/.
-
-    Args:
-      cell: all of whose shards are there.
-      count: how many, chosen by `choose`.
-    """
-    table = storage.read_shards(cell.out / "shards")
-    rows = storage.without_params(table).to_pylist()
-    with progress.bar() as bar:
-        for row in bar.track(choose(rows, count), description="drawing"):
-            made = verdicts.rebuild(cell.attack, cell.source, table, row)
-            image, log_field, adversarial = made
-            if log_field is not None:  # which a bias field has
-                draw(cell.out / "gallery", row, Case(rows[row], image, log_field, adversarial))
 
 
 def draw(folder: Path, index: int, case: Case) -> Path:

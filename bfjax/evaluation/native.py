@@ -7,7 +7,6 @@ Convention:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,7 +52,7 @@ def write(cell: Cell) -> dict[str, Any]:
         raise ValueError(f"{cell.settings['data']} no longer holds the images of {cell.out}")
     finished = cell.out / "native.json"
     if finished.exists() and all(_written(cell, i, row["file"]) for i, row in enumerate(rows)):
-        return json.loads(finished.read_text(encoding="utf-8"))
+        return storage.read_json(finished)
     like = _params_like(cell)
     split = feed.split_locally()
     ready = cells.placed(cell, feed.on_every(split))
@@ -74,7 +73,7 @@ def write(cell: Cell) -> dict[str, Any]:
     storage.write_csv(cell.out / "native.csv", pa.Table.from_pylist(found))
     rates = {
         "images": len(found),
-        "targets": {t.name: _rate(found, _prefix(cell, t.name)) for t in cell.targets},
+        "targets": {t.name: _rate(found, cell.prefix(t)) for t in cell.targets},
     }
     storage.write_json(finished, rates)
     return rates
@@ -127,11 +126,10 @@ def _write_one(cell: Cell, params: Params, row: int, name: str) -> Path:
     original = cell.source.original(row)
     image = adversarial_at(_at(cell), params, data.to_float(original.image))
     path = _path(cell, row, name, "png" if original.dicom is None else "dcm")
-    with storage.replacing(path) as temporary:
-        if original.dicom is None:
-            data.write_png16(image, temporary)
-        else:
-            data.derived_dicom(original.dicom, image, temporary)
+    if original.dicom is None:
+        data.write_png16(image, path)
+    else:
+        data.derived_dicom(original.dicom, image, path)
     return path
 
 
@@ -203,7 +201,7 @@ def _judge(
         for row, path in zip(rows, files, strict=True)
     ]
     for target in cell.targets:
-        prefix = _prefix(cell, target.name)
+        prefix = cell.prefix(target)
         said = answers(target, whole, labels, names)
         for record, row, *answer in zip(found, rows, *said.values(), strict=True):
             clean = row[f"{prefix}clean_prediction"]
@@ -214,11 +212,6 @@ def _judge(
                 f"{prefix}fooled": clean == row["label"] != answer[0],
             }
     return found
-
-
-def _prefix(cell: Cell, name: str) -> str:
-    """Of a model's columns, as in the records."""
-    return "" if name == cell.targets[0].name else f"{name}:"
 
 
 def _rate(found: list[dict[str, Any]], prefix: str) -> dict[str, Any]:

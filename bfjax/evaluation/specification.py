@@ -24,7 +24,7 @@ from bfjax import attack, attacks, field
 from bfjax.types import Attack, Perturbation, Search
 
 
-def parse(text: str, image_shape: tuple[int, ...]) -> Attack | Search:
+def parse_attack(text: str, image_shape: tuple[int, ...]) -> Attack | Search:
     """The attack that a text describes.
 
     Args:
@@ -39,9 +39,9 @@ def parse(text: str, image_shape: tuple[int, ...]) -> Attack | Search:
         that the attack refuses.
 
     Example:
-      >>> parse("bim(epsilon=0.05, num_steps=20)", (32, 32, 1)).num_steps
+      >>> parse_attack("bim(epsilon=0.05, num_steps=20)", (32, 32, 1)).num_steps
       20
-      >>> parse("bias_field", (32, 32, 1)).num_steps
+      >>> parse_attack("bias_field", (32, 32, 1)).num_steps
       10
     """
     try:
@@ -88,7 +88,7 @@ def _named(name: str, shape: tuple[int, ...]) -> Callable[..., Any]:
 
 def _of(module: Any) -> dict[str, Callable[..., Any]]:
     found = {name: getattr(module, name) for name in module.__all__}
-    return {name: v for name, v in found.items() if callable(v) and not isinstance(v, type)}
+    return {name: v for name, v in found.items() if inspect.isfunction(inspect.unwrap(v))}
 
 
 def bias_field_at(options: Mapping[str, Any], shape: tuple[int, int]) -> Perturbation:
@@ -143,7 +143,7 @@ def from_settings(settings: Mapping[str, Any], image_shape: tuple[int, ...]) -> 
       3
     """
     if "attack" in settings:
-        return parse(settings["attack"], image_shape)
+        return parse_attack(settings["attack"], image_shape)
     options = inspect.signature(attacks.bias_field).parameters.keys() & settings.keys()
     # JSON has no tuples
     values: dict[str, Any] = {

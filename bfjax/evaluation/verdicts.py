@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Integer
 
-from bfjax import data, storage
+from bfjax import storage
 from bfjax.data import feed
 from bfjax.evaluation import measures
 from bfjax.evaluation.cells import Cell
+from bfjax.evaluation.rebuilding import perturbed, rebuilt
 from bfjax.evaluation.targets import Target, answers
 from bfjax.types import Attack, AttackResult, Params, Search
 
@@ -41,7 +41,7 @@ def judge(
     indices: Integer[np.ndarray, " n"],
     result: AttackResult,
 ) -> tuple[dict[str, Any], Params]:
-    """Makes attacked images anew, as `rebuild` will, and has all models judge them.
+    """Makes attacked images anew, as `rebuilding` will, and has all models judge them.
 
     Args:
       cell: with its arrays on the devices of `split`.
@@ -110,7 +110,7 @@ def judge_later(
     sizes = [table.num_rows for table in tables]
     table = pa.concat_tables(tables, promote_options="default")
     attack = jax.device_put(cell.attack, jax.local_devices()[0])
-    adversarial = np.stack([_again(attack, x, table, i)[1] for i, x in enumerate(images)])
+    adversarial = np.stack([rebuilt(attack, x, table, i)[1] for i, x in enumerate(images)])
     labels = np.array(
         [cell.source.class_names.index(label) for label in table["label"].to_pylist()]
     )
@@ -158,54 +158,9 @@ def _made(attack: Attack | Search, result: AttackResult, images: np.ndarray) -> 
     params = jax.tree.map(lambda leaf: leaf[: len(images)], jax.device_get(result.params))
     single = jax.device_put(attack, jax.local_devices()[0])
     made = [
-        jax.device_get(_perturbed(single, jax.tree.map(lambda p, i=i: p[i], params), image))
+        jax.device_get(perturbed(single, jax.tree.map(lambda p, i=i: p[i], params), image))
         for i, image in enumerate(images)
     ]
     log_fields, adversarial = zip(*made, strict=True)
     fields = None if log_fields[0] is None else np.stack(log_fields)
     return _Made(np.stack(adversarial), fields, params, objective)
-
-
-@jax.jit
-def _perturbed(attack, params, image):
-    """(B̂, X_a) of one image: the one program that makes the image judged and the image rebuilt.
-
-    In a batch, or fused with the classifier, XLA may round differently.
-    """
-    field = attack.perturbation.log_field
-    return None if field is None else field(params), attack.perturbation.apply(params, image)
-
-
-def rebuild(
-    attack: Attack | Search, source: data.Source, table: pa.Table, row: int
-) -> tuple[jax.Array, jax.Array | None, jax.Array]:
-    """One attacked image again, bit for bit, from the parameters that its run stored.
-
-    Args:
-      attack: the attack of the run.
-      source: the images of the run.
-      table: its shards.
-      row: which image.
-
-    Returns:
-      The clean image (h, w, c), its log field (h, w) or `None` where the attack has none, the
-      adversarial image (h, w, c).
-
-    Raises:
-      ValueError: the table holds no parameters, or those of another attack.
-    """
-    image = jnp.asarray(data.to_float(source[row]["image"]))
-    log_field, adversarial = _again(attack, image, table, row)
-    return image, log_field, adversarial
-
-
-def _again(
-    attack: Attack | Search, image: Any, table: pa.Table, row: int
-) -> tuple[jax.Array | None, jax.Array]:
-    """(B̂, X_a) of one image, from a row of its shards."""
-    image = jnp.asarray(image)
-    if not isinstance(attack, Attack):  # a search stores its images, as they come
-        stored = storage.read_params(table, row, {"adversarial": image})
-        return None, jnp.asarray(stored["adversarial"])
-    like = jax.eval_shape(lambda x: attack.perturbation.init(x, jax.random.key(0)), image)
-    return _perturbed(attack, storage.read_params(table, row, like), image)

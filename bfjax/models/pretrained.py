@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 from bfjax.models import densenet, hub, mobilenet_v2, resnet
 from bfjax.models.checkpoint import load_config, load_model
-from bfjax.models.entries import Entry, drop_last, grey
+from bfjax.models.foreign_layers import Entry, drop_last, grey
 from bfjax.models.mobilenet_v1 import MobileNetV1
 from bfjax.models.registry import check_weights, name_of, weights_of, with_weights
 from bfjax.models.tables import TABLES

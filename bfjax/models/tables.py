@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bfjax.models.densenet import DenseNet121
-from bfjax.models.entries import Arrays, Entry, Row, conv_norm, keras_entries, torch_entries
+from bfjax.models.foreign_layers import Arrays, Entry, Row, conv_norm, keras_entries, torch_entries
 from bfjax.models.mobilenet_v2 import InvertedResidual, MobileNetV2
 from bfjax.models.resnet import ResNet50
 

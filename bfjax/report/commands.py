@@ -1,4 +1,4 @@
-"""The door of `bfjax report`: options are read here, and only here."""
+"""`bfjax report`: options are read here, and only here."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Everything that bfjax keeps on a disk: whole files, shards of records, saved states, and where.
+"""What bfjax keeps on a disk: whole files, shards of records, saved states; where, and of when.
 
 Arrays, tables and JSON come in; files that are either whole or absent go out, and come back as what
-they were, or are refused by name. Nothing is pickled. Whoever writes a file that outlives its
-process, from `bfjax.models` to the experiments, writes it through here; the core writes none.
+they were, or are refused by name. Nothing is pickled. `environment` says when, on what and with
+which versions a result was computed, `home` where downloads lie. Whatever of bfjax writes a file
+writes it through here, but for prepared data sets, which are TFDS'; the core writes none.
 """
 
 import lazy_loader

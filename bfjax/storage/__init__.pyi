@@ -1,4 +1,4 @@
-from .files import read_json, replacing, same_settings, write_csv, write_json
+from .files import read_json, replacing, same_settings, write_json
 from .location import home
 from .provenance import environment
 from .shards import (
@@ -9,6 +9,7 @@ from .shards import (
     read_shards,
     shard_columns,
     without_params,
+    write_csv,
     write_shard,
 )
 from .states import Saves, saves

@@ -11,9 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv
-
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -111,14 +108,3 @@ def same_settings(path: Path, settings: dict[str, Any]) -> None:
                 f"{path.parent} holds a run with other settings ({name} was {before.get(name)!r}, "
                 f"now it is {settings.get(name)!r}); delete it or choose another --out"
             )
-
-
-def write_csv(path: Path, table: pa.Table) -> None:
-    """Writes records as CSV with one row an image.
-
-    Args:
-      path: the file.
-      table: `without_params`.
-    """
-    with replacing(path) as temporary:
-        pa.csv.write_csv(table, temporary)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.csv
 
 from bfjax.storage.files import replacing
 from bfjax.types import Params
@@ -149,3 +149,14 @@ def without_params(table: pa.Table) -> pa.Table:
       The other columns.
     """
     return table.select([name for name in table.column_names if not name.startswith(PARAMS)])
+
+
+def write_csv(path: Path, table: pa.Table) -> None:
+    """Writes records as CSV with one row an image.
+
+    Args:
+      path: the file.
+      table: `without_params`.
+    """
+    with replacing(path) as temporary:
+        pa.csv.write_csv(table, temporary)

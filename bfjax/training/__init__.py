@@ -1,8 +1,8 @@
 """Training classifiers: from a folder of X-rays to a checkpoint that is worth attacking.
 
 Options, or data sources, come in; a checkpoint, its log and its metrics go out. `commands` makes a
-`Plan` of options, `loop` runs it, and a run that is killed ends as if it had never stopped. Called
-by the command line; an evaluation only meets the checkpoints that it leaves.
+`Plan` of options, `loop` runs it, `bfjax.evaluation` scores each epoch. A run that is killed ends
+as if it had never stopped. Called by the command line.
 """
 
 import lazy_loader

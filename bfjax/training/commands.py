@@ -1,4 +1,4 @@
-"""The door of `bfjax train` and `bfjax export`: options become a plan here, and only here."""
+"""`bfjax train` and `bfjax export`: options become a plan here, and only here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flax import nnx
 
 from bfjax import data, estimate, models
 from bfjax.evaluation import Metrics, tabulate
-from bfjax.training import exported, log, loop
+from bfjax.training import exported, loop, resume
 from bfjax.training.augmentation import Augmentation
 from bfjax.training.config import ExportConfig, TrainConfig
 from bfjax.training.estimate import of_training
@@ -32,7 +32,7 @@ def train(config: TrainConfig) -> None:
     if config.dry_run:
         estimate.show([of_training(make_plan(config, _load(config, "train")))])
         return
-    if metrics := log.finished(config.out, settings_of(config)):
+    if metrics := resume.finished(config.out, settings_of(config)):
         print(f"{config.out} holds this run, finished before; its stored metrics:")
     else:
         metrics = train_classifier(config)
@@ -62,7 +62,7 @@ def train_classifier(config: TrainConfig) -> Metrics:
       ValueError: settings that do not fit the data or the run in `config.out`.
       FileNotFoundError: there are no such data or initial weights.
     """
-    if metrics := log.finished(config.out, settings_of(config)):
+    if metrics := resume.finished(config.out, settings_of(config)):
         return metrics
     return fit(config, _load(config, "train"), _load(config, "test"))
 
@@ -82,7 +82,7 @@ def fit(config: TrainConfig, source: data.Source, test: data.Source) -> Metrics:
       ValueError: settings that do not fit the data or the run in `config.out`.
       FileNotFoundError: there are no such initial weights.
     """
-    if metrics := log.finished(config.out, settings_of(config)):
+    if metrics := resume.finished(config.out, settings_of(config)):
         return metrics
     return loop.follow(make_plan(config, source), test)
 
@@ -160,6 +160,7 @@ def make_plan(config: TrainConfig, source: data.Source) -> Plan:
         class_weights=weights,
         augmentation=Augmentation(**changes),
         epochs=config.epochs,
+        resize=config.resize,
         sides=(*config.progressive, config.image_size),
         batch_size=config.batch_size,
         label_smoothing=config.label_smoothing,

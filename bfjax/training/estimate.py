@@ -26,6 +26,9 @@ def of_training(plan: Plan) -> Estimate:
 
     Returns:
       The estimate; its disk is what the saved states take while it runs.
+
+    Raises:
+      ValueError: the running average cannot be.
     """
     split = feed.split_batches(plan.batch_size)
     whole = feed.on_every(split)

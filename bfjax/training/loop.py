@@ -17,8 +17,8 @@ from bfjax.data import feed
 from bfjax.evaluation import Metrics, describe, evaluate_classifier
 from bfjax.storage import saves
 from bfjax.training import curves
-from bfjax.training.log import TRAINING, Progress, floats, restore, save, tidy, write_log
 from bfjax.training.plan import Plan, Select
+from bfjax.training.resume import TRAINING, RunState, floats, restore, save, tidy, write_log
 from bfjax.training.validation import validate
 
 
@@ -39,7 +39,7 @@ def follow(plan: Plan, test: data.Source) -> Metrics:
     split = feed.split_batches(plan.batch_size)
     whole = feed.on_every(split)
     state = jax.device_put(plan.start(), whole)
-    run = Progress(state, state.kept, [])
+    run = RunState(state, state.kept, [])
     settings = plan.settings | {"names of the images (sha256)": plan.images}
     step_at = functools.cache(functools.partial(plan.step_at, placed=whole))
     writes = jax.process_index() == 0
@@ -103,7 +103,7 @@ def follow(plan: Plan, test: data.Source) -> Metrics:
     metadata = {
         "class_names": list(plan.training.class_names),
         "image_size": plan.sides[-1],
-        "resize": plan.settings["resize"],
+        "resize": plan.resize,
         "metrics": {"test": dataclasses.asdict(metrics), "validation": best},
         "training": plan.settings,
     }
@@ -112,7 +112,7 @@ def follow(plan: Plan, test: data.Source) -> Metrics:
     return metrics
 
 
-def _ended(run: Progress, scores: dict[str, Metrics], plan: Plan, *, seconds: float) -> Progress:
+def _ended(run: RunState, scores: dict[str, Metrics], plan: Plan, *, seconds: float) -> RunState:
     """The run after an epoch: its row in the log, and its weights if they are the best so far."""
     row = {
         "epoch": len(run.history) + 1,
@@ -123,7 +123,7 @@ def _ended(run: Progress, scores: dict[str, Metrics], plan: Plan, *, seconds: fl
     }
     better = all(_rank(row, plan.select) > _rank(past, plan.select) for past in run.history)
     best = run.state.kept if better else run.best
-    return Progress(run.state, best, [*run.history, row])
+    return RunState(run.state, best, [*run.history, row])
 
 
 def _rank(row: dict[str, Any], select: Select) -> tuple[float, ...]:

@@ -36,6 +36,7 @@ class Plan:
       class_weights: of the loss.
       augmentation: of the images.
       epochs: passes over the training images.
+      resize: how images became square.
       sides: of the images in the first epochs; the last one is that of all others.
       batch_size: images of one step.
       label_smoothing: share of the target spread over all classes.
@@ -61,17 +62,18 @@ class Plan:
     class_weights: Float[Array, " k"]
     augmentation: Augmentation
     epochs: int
+    resize: str
     sides: tuple[int, ...]
     batch_size: int
-    label_smoothing: float = 0.0
-    average: float = 0.0
-    dtype: str = "float32"
-    select: Select = "loss"
-    patience: int | None = None
-    save_minutes: float = 5.0
-    save_steps: int | None = None
-    seed: int = 0
-    verbose: bool = False
+    label_smoothing: float
+    average: float
+    dtype: str
+    select: Select
+    patience: int | None
+    save_minutes: float
+    save_steps: int | None
+    seed: int
+    verbose: bool
 
     @property
     def steps(self) -> int:

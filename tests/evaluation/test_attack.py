@@ -20,7 +20,6 @@ from bfjax.evaluation import (
     of_cell,
     runner,
     targets,
-    verdicts,
 )
 
 SIZE, COUNT, BATCH = 32, 10, 4
@@ -144,7 +143,7 @@ def test_stored_parameters_rebuild_every_image(finished):
     attack = commands.attack_cell(options).attack
     predict = models.load(options.model)
     for i in range(COUNT):
-        image, log_field, adversarial = verdicts.rebuild(attack, source, table, i)
+        image, log_field, adversarial = rebuilding.rebuild(attack, source, table, i)
         largest, change = float(abs(log_field).max()), float(abs(adversarial - image).max())
         assert largest == pytest.approx(float(rows[i]["max_log_field"]), abs=1e-6)
         assert change == pytest.approx(float(rows[i]["max_change"]), abs=1e-6)
@@ -169,7 +168,7 @@ def test_rebuilding_is_exact(model, tmp_path, monkeypatch):
     attack = commands.attack_cell(options).attack
     table = storage.read_shards(tmp_path / "shards")
     for i in range(COUNT):
-        _, _, again = verdicts.rebuild(attack, source, table, i)
+        _, _, again = rebuilding.rebuild(attack, source, table, i)
         np.testing.assert_array_equal(again, adversarial[i])
 
 
@@ -267,7 +266,7 @@ def test_early_stop_attacks_each_image_as_alone_and_goes_on(model, tmp_path):
     table = storage.read_shards(out / "shards")
     source = data.load("phantom", "test", image_size=SIZE, num_examples=COUNT)
     for i, row in enumerate(rows):
-        image, _, adversarial = verdicts.rebuild(attack, source, table, i)
+        image, _, adversarial = rebuilding.rebuild(attack, source, table, i)
         change = np.abs(np.asarray(adversarial, np.float64) - np.asarray(image))
         assert row["mean_change"] == pytest.approx(change.mean(), rel=1e-6)
     before = {path.name: path.stat().st_mtime_ns for path in shards[:2]}

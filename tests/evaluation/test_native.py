@@ -275,16 +275,16 @@ def test_a_full_disk_is_one_line_and_what_was_written_stays(
     shutil.copytree(out, again)
     shutil.rmtree(again / "adversarial")
     (again / "native.json").unlink()
-    write, calls = data.write_png16, []
+    write, calls = Path.write_bytes, []
 
-    def full(image, path):
+    def full(path, content):
         calls.append(path)
         if len(calls) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(image, path)
+        return write(path, content)
 
     arguments = (root, again, "--targets", "tests.evaluation.test_native:corners", "--native")
-    monkeypatch.setattr(data, "write_png16", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     assert run(*arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(r"no room for .*adversarial/\d{5}_\S+\.png", line)

@@ -1,10 +1,14 @@
+import dataclasses
+import inspect
+
 import jax
 import numpy as np
 import optax
 import pytest
 
 import bfjax
-from bfjax.evaluation.specification import parse
+from bfjax.evaluation import AttackConfig, BiasFieldConfig, specification
+from bfjax.evaluation.specification import parse_attack as parse
 
 SHAPE = (8, 8, 1)
 
@@ -58,3 +62,19 @@ def test_pieces_are_put_together():
 def test_everything_else_is_refused(text, word, unchecked):
     with pytest.raises(ValueError, match=word):
         parse(text, SHAPE)
+
+
+def test_every_name_that_a_text_may_call_is_a_function():
+    names = specification._of(bfjax.attack) | specification._of(bfjax.attacks)
+    assert {"bim", "margin", "resize_and_pad"} <= names.keys()
+    assert all(inspect.isfunction(inspect.unwrap(function)) for function in names.values())
+    for name in ("Norm", "Reduction", "CarliniWagner", "Done"):
+        with pytest.raises(ValueError, match=f"there is no {name}"):
+            parse(name, SHAPE)
+
+
+def test_stored_options_of_the_attack_are_those_of_the_command_line():
+    """Other settings of a run must not bear the name of an option of the bias field."""
+    options = inspect.signature(bfjax.attacks.bias_field).parameters.keys()
+    stored = {field.name for field in dataclasses.fields(AttackConfig)}
+    assert stored & options == {field.name for field in dataclasses.fields(BiasFieldConfig)}

@@ -9,7 +9,7 @@ from PIL import Image
 
 from bfjax import models
 from bfjax.evaluation import runner
-from bfjax.evaluation.specification import parse
+from bfjax.evaluation.specification import parse_attack
 from experiments import (
     calibrate,
     figure2,
@@ -243,7 +243,7 @@ def test_variants_are_ranked_by_transfer_and_told_quiet_from_loud(
 
 @pytest.mark.parametrize("name", transfer.VARIANTS)
 def test_every_variant_can_be_made(name):
-    assert parse(transfer.VARIANTS[name], (8, 8, 1)).num_steps in (1, 10, 20)
+    assert parse_attack(transfer.VARIANTS[name], (8, 8, 1)).num_steps in (1, 10, 20)
 
 
 def test_the_best_step_size_is_found_from_anywhere():
@@ -269,7 +269,7 @@ def test_a_network_that_gives_one_answer_scores_nothing():
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_every_transformation_makes_an_attack_at_every_step_size(name):
     for size in optimizers.STEP_SIZES[name]:
-        attack = parse(optimizers.attack(name, 5, size)[1], (8, 8, 1))
+        attack = parse_attack(optimizers.attack(name, 5, size)[1], (8, 8, 1))
         assert attack.num_steps == 5
         attack.optimizer.init(attack.perturbation.init(jnp.full((8, 8, 1), 0.5), None))
 
@@ -339,7 +339,7 @@ def test_calibration_finds_the_best_of_separable_readings_and_asks_once():
 
     assert calibrate.descend(distance) == (1, 2, 2, 0, 1)
     for setting in set(asked):  # each is an attack that can be made
-        parse(nearness.attack(calibrate.readings(setting), 1)[1], (16, 16, 1))
+        parse_attack(nearness.attack(calibrate.readings(setting), 1)[1], (16, 16, 1))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The door of `bfjax explain`: options become a run of maps here, and only here."""
+"""`bfjax explain`: options become a run of maps here, and only here."""
 
 from __future__ import annotations
 

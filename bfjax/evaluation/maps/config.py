@@ -20,7 +20,7 @@ class ExplainConfig:
     dir: tyro.conf.Positional[Path]
     """Folder of the results: of `bfjax attack`, or OUT/ATTACK/SOURCE of `bfjax evaluate`."""
     model: str
-    """The model that was attacked, as for bfjax attack: the folder of a checkpoint."""
+    """The model that was attacked, named as for bfjax attack."""
     data: str | None = None
     """Where the images lie; none: where they lay when they were attacked."""
     out: Path | None = None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -95,11 +94,11 @@ def complete(run: MapRun) -> dict[str, Any]:
     storage.same_settings(run.out / "settings.json", run.settings)
     path = run.out / "summary.json"
     if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
+        return storage.read_json(path)
     placed, split = _placed(run)
     missing = run.missing()
     with progress.bar() as bar:
-        total = sum(map(len, missing.values())) * (run.settings["num_steps"] + _CURVES)
+        total = sum(map(len, missing.values())) * (run.options["num_steps"] + _CURVES)
         task = bar.add_task("explaining", total=total)
         for shard, batch in missing.items():
             tick = functools.partial(bar.advance, task, len(batch))
@@ -139,7 +138,7 @@ def of_maps(run: MapRun) -> Estimate:
     times: list[float] = []
     explain_images(few, rows[: run.batch_size], split, lambda: times.append(time.perf_counter()))
     step, curve = times[2] - times[1], times[-1] - times[-2]  # the first ones compiled
-    num_steps = run.settings["num_steps"]
+    num_steps = run.options["num_steps"]
     seconds = -(-len(rows) // run.batch_size) * (num_steps * step + _CURVES * curve)
     size = len(rows) * 4 * math.prod(run.attacked.source[0]["image"].shape[:2])
     return Estimate(str(run.out), f"{len(rows)} maps", seconds, size)

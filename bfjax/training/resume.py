@@ -1,4 +1,4 @@
-"""What a training run leaves on disk: its states while it runs, its log, its metrics."""
+"""What a training run leaves on disk, and goes on from: its states, its log, its metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAINING = "training"
 """The folder of the saved states within that of the run; gone when it is finished."""
 
 
-class Progress(NamedTuple):
+class RunState(NamedTuple):
     """Where a run is: all that its further steps and its end depend on.
 
     Attributes:
@@ -85,7 +85,7 @@ def _refuse_other(before: dict[str, Any], now: dict[str, Any], folder: Path) -> 
             )
 
 
-def save(states: Saves, run: Progress, settings: dict[str, Any]) -> None:
+def save(states: Saves, run: RunState, settings: dict[str, Any]) -> None:
     """Saves a run under the number of its steps.
 
     Args:
@@ -98,7 +98,7 @@ def save(states: Saves, run: Progress, settings: dict[str, Any]) -> None:
     states.save(int(run.state.step), arrays, about)
 
 
-def restore(states: Saves, like: Progress, settings: dict[str, Any], folder: Path) -> Progress:
+def restore(states: Saves, like: RunState, settings: dict[str, Any], folder: Path) -> RunState:
     """Reads what `save` wrote last.
 
     Args:
@@ -119,7 +119,7 @@ def restore(states: Saves, like: Progress, settings: dict[str, Any], folder: Pat
     about = states.about(latest)
     _refuse_other(about.pop("settings"), settings, folder)
     state, best = states.arrays(latest, (like.state, like.best))
-    return Progress(state, best, **about)
+    return RunState(state, best, **about)
 
 
 def floats(losses: Sequence[Any]) -> list[float]:
