@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet
 
 from bfjax.storage.files import replacing
 from bfjax.types import Params

@@ -18,6 +18,7 @@ from bfjax.evaluation import (
     BiasFieldConfig,
     commands,
     of_cell,
+    rebuilding,
     runner,
     targets,
 )

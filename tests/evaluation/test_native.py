@@ -8,6 +8,7 @@ import re
 import shutil
 import zipfile
 from functools import partial
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -287,7 +288,7 @@ def test_a_full_disk_is_one_line_and_what_was_written_stays(
     monkeypatch.setattr(Path, "write_bytes", full)
     assert run(*arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(r"no room for .*adversarial/\d{5}_\S+\.png", line)
+    assert re.search(r"no room for .*adversarial/\d{5}_\S+\.(png|dcm)", line)
     assert not (again / "native.json").exists()
     left = sorted(path.name for path in (again / "adversarial").iterdir())
     whole = sorted(path.name for path in (out / "adversarial").iterdir())
