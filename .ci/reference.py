@@ -9,7 +9,6 @@ is for ruff (DOC102), that all arguments are described too (D417).
 import ast
 import functools
 import importlib
-import inspect
 import os
 import sys
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import ForwardRef
 os.environ["PDOC_ALLOW_EXEC"] = "1"  # JAX asks for the processor when it is imported
 
 import pdoc
-from pdoc import doc, doc_pyi, doc_types, render
+from pdoc import doc, doc_pyi, doc_types, extract, render
 
-_OWN, _SUBMODULES = doc.Module._var_docstrings.func, doc.Module.submodules.func
+_OWN, _ITERATE = doc.Module._var_docstrings.func, extract.iter_modules2
 MODULES = ("bfjax", "bfjax.types", "bfjax.storage", "bfjax.cli")  # what these hand on, too
 
 
@@ -60,9 +59,10 @@ def _with_constants(self):
     return found
 
 
-def _true_submodules(self):
-    """Those that a package hands on as modules, and not those that bear a function's name."""
-    return [one for one in _SUBMODULES(self) if inspect.ismodule(getattr(self.obj, one.name))]
+def _submodules(module):
+    """Not those that bear a function's name, which stands on the page of their package."""
+    found = _ITERATE(module).items()
+    return {name: one for name, one in found if not callable(getattr(module, name, None))}
 
 
 def _without_docstring(module):
@@ -82,26 +82,17 @@ def _without_docstring(module):
                     yield f"{whole}.{inner.name}"
 
 
-def _namesakes():
-    """Modules that bear a function's name, which stands on the page of their package."""
-    for file in Path(importlib.import_module("bfjax").__file__).parent.glob("*/*.py"):
-        package, name = f"bfjax.{file.parent.name}", file.stem
-        handed_on = getattr(importlib.import_module(package), name, None)
-        if handed_on is not None and not inspect.ismodule(handed_on):
-            yield f"!{package}.{name}"
-
-
 def main(folder: Path, *modules: str) -> int:
     """Writes the pages, then says what is missing."""
     doc.safe_eval_type = doc_types.safe_eval_type = _as_written
-    for name, function in (("_var_docstrings", _with_constants), ("submodules", _true_submodules)):
-        attribute = functools.cached_property(function)
-        attribute.__set_name__(doc.Module, name)
-        setattr(doc.Module, name, attribute)
+    extract.iter_modules2 = _submodules
+    docstrings = functools.cached_property(_with_constants)
+    docstrings.__set_name__(doc.Module, "_var_docstrings")
+    doc.Module._var_docstrings = docstrings
     # stubs only say what a lazy package hands on
     doc_pyi.include_typeinfo_from_stub_files = lambda module: None
     render.configure(docformat="google")
-    pdoc.pdoc(*(modules or [*MODULES, *_namesakes()]), output_directory=folder)
+    pdoc.pdoc(*(modules or MODULES), output_directory=folder)
     pages = [page.relative_to(folder).with_suffix("") for page in folder.rglob("*.html")]
     names = [".".join(page.parts) for page in pages if page.parts[-1] != "index"]
     described = [doc.Module(importlib.import_module(name)) for name in names]

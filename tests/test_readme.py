@@ -106,6 +106,17 @@ def test_every_experiment_that_is_named_is_there(guide):
         assert name in found, name
 
 
+def test_each_section_of_the_results_has_a_question_its_evidence_and_its_command():
+    text = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
+    _, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    assert len(sections) >= 15
+    for section in sections:
+        question = section.splitlines()[0]
+        assert question.endswith("?"), question
+        assert re.search(r"^!\[|^\|---|\]\(results/", section, re.MULTILINE), question
+        assert "python -m experiments." in section, question
+
+
 def test_every_experiment_is_in_the_guide():
     """Each file that is a command, so that no result lacks its question."""
     commands = {

@@ -91,8 +91,7 @@ def draw_cases(cell: Cell, count: int) -> None:
     rows = storage.without_params(table).to_pylist()
     with progress.bar() as bar:
         for row in bar.track(gallery.choose(rows, count), description="drawing"):
-            made = rebuild(cell.attack, cell.source, table, row)
-            image, log_field, adversarial = made
+            image, log_field, adversarial = rebuild(cell.attack, cell.source, table, row)
             if log_field is not None:  # which a bias field has
                 case = gallery.Case(rows[row], image, log_field, adversarial)
                 gallery.draw(cell.out / "gallery", row, case)
