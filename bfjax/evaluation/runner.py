@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -51,7 +52,7 @@ def complete(cell: Cell, bar: Progress, description: str) -> dict[str, Any]:
             cells.merge(cell, time.perf_counter() - started, count)
         _wait(f"{cell.out}: summary")
     cell.same_settings()
-    return storage.read_json(cell.out / "summary.json")
+    return json.loads((cell.out / "summary.json").read_text(encoding="utf-8"))
 
 
 def _wait(name: str) -> None:

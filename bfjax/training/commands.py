@@ -32,7 +32,7 @@ def train(config: TrainConfig) -> None:
     if config.dry_run:
         estimate.show([of_training(make_plan(config, _load(config, "train")))])
         return
-    if metrics := resume.finished(config.out, settings_of(config)):
+    if metrics := _finished(config):
         print(f"{config.out} holds this run, finished before; its stored metrics:")
     else:
         metrics = train_classifier(config)
@@ -62,7 +62,7 @@ def train_classifier(config: TrainConfig) -> Metrics:
       ValueError: settings that do not fit the data or the run in `config.out`.
       FileNotFoundError: there are no such data or initial weights.
     """
-    if metrics := resume.finished(config.out, settings_of(config)):
+    if metrics := _finished(config):
         return metrics
     return fit(config, _load(config, "train"), _load(config, "test"))
 
@@ -82,9 +82,16 @@ def fit(config: TrainConfig, source: data.Source, test: data.Source) -> Metrics:
       ValueError: settings that do not fit the data or the run in `config.out`.
       FileNotFoundError: there are no such initial weights.
     """
-    if metrics := resume.finished(config.out, settings_of(config)):
+    if metrics := _finished(config):
         return metrics
     return loop.follow(make_plan(config, source), test)
+
+
+def _finished(config: TrainConfig) -> Metrics | None:
+    """The metrics of this run, if its folder holds it finished."""
+    if not (config.out / models.CONFIG).is_file():
+        return None
+    return resume.stored_metrics(config.out, settings_of(config))
 
 
 def _load(config: TrainConfig, split: str) -> data.Source:

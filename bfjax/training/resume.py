@@ -40,22 +40,20 @@ class RunState(NamedTuple):
     seconds: float = 0.0
 
 
-def finished(out: Path, settings: dict[str, Any]) -> Metrics | None:
-    """The metrics of a run that was finished before, if its folder holds one.
+def stored_metrics(out: Path, settings: dict[str, Any]) -> Metrics:
+    """The metrics of a run that was finished before.
 
     Args:
-      out: the folder of the run.
-      settings: what its outcome depends on, as JSON gives it back.
+      out: its folder, with a checkpoint.
+      settings: what the run's outcome depends on, as JSON gives it back.
 
     Returns:
-      The metrics on the test split, as they were stored; None where there is none.
+      The metrics on the test split, as they were stored.
 
     Raises:
       ValueError: it holds a run with other settings, naming the first that differs, or a
         checkpoint that was damaged.
     """
-    if not (out / models.CONFIG).is_file():
-        return None
     record = models.load_config(out)
     _refuse_other(record.extra.get("training", {}), settings, out)
     models.load_model(out)  # whole, or refused
