@@ -157,7 +157,8 @@ class AttackFlags(NamedTuple):
 
     Attributes:
       zero_gradient: at some step the gradient was exactly zero, or not finite.
-      saturated: at some step the softmax was exactly 0 or 1 in float32, which hides the gradient.
+      saturated: at some step the softmax was exactly 0 or 1 in float32, which hides the gradient;
+        of several heads, each sigmoid was.
       not_raised: the objective ended no higher than it began.
     """
 

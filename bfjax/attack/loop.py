@@ -154,7 +154,7 @@ def finish(
 
     last = result(state.params)
     _, info = _lowered(attack, attack.loss(last.logits, label), last.logits, state.params)
-    flags = _flags(trace, info.objective)
+    flags = _flags(trace, info.objective, label)
     if attack.iterate == "last":
         return last._replace(flags=flags)
     _, params = _better(state.best, info.objective, state.params)
@@ -219,13 +219,15 @@ def _lowered(
     return -objective, AttackInfo(objective, loss, logits, jnp.float32(0), jnp.asarray(False))
 
 
-def _flags(trace: AttackInfo, objective: Scalar) -> AttackFlags:
+def _flags(trace: AttackInfo, objective: Scalar, label: Label) -> AttackFlags:
     logits = trace.logits.astype(jnp.float32)
-    if logits.shape[-1] == 1:  # a single logit is a softmax over itself and 0
-        logits = jnp.concatenate([logits, jnp.zeros_like(logits)], -1)
+    if logits.shape[-1] == 1 or jnp.ndim(label):  # heads of their own
+        likeliest = jax.nn.sigmoid(jnp.abs(logits)).min(-1)
+    else:
+        likeliest = jax.nn.softmax(logits).max(-1)
     return AttackFlags(
         zero_gradient=jnp.any(~(trace.gradient > 0) | ~jnp.isfinite(trace.gradient)),
-        saturated=jnp.any(jax.nn.softmax(logits).max(-1) == 1),
+        saturated=jnp.any(likeliest == 1),
         not_raised=~(objective > trace.objective[0]),
     )
 
