@@ -3,11 +3,14 @@ from .derived import derived_dicom, write_png16
 from .dicom import decode_dicom
 from .image import ImageError, decode, fit, to_float
 from .loading import load
-from .source import Labelled, Original, Record, Source, Subset, check
+from .source import Original, Record, Source, check
+from .views import Finding, Labelled, Ordered, Subset
 
 __all__ = [
+    "Finding",
     "ImageError",
     "Labelled",
+    "Ordered",
     "Original",
     "Record",
     "Source",

@@ -70,6 +70,10 @@ class PreparedSource(Source):
         """Patient of every record, in order."""
         return self._metadata[2]
 
+    def content(self, index: int) -> bytes:
+        """The stored image as it is encoded."""
+        return self._records[index]["image"]
+
     def original(self, index: int) -> Original:
         """The image as it was downloaded, before it was prepared; see `Source.original`.
 
