@@ -4,10 +4,11 @@ from .dicom import decode_dicom
 from .image import ImageError, decode, fit, to_float
 from .loading import load
 from .source import Original, Record, Source, check
-from .views import Finding, Labelled, Ordered, Subset
+from .views import Finding, Findings, Labelled, Ordered, Subset
 
 __all__ = [
     "Finding",
+    "Findings",
     "ImageError",
     "Labelled",
     "Ordered",

@@ -104,7 +104,9 @@ def load(
         class_names=class_names,
     )
     source = subsample(folder, num_examples, seed=seed)
-    return _ordered(source, class_names, path) if source.class_names else source
+    if not source.class_names or (labels is not None and len(class_names) == 1):
+        return source  # one column is two classes
+    return _ordered(source, class_names, path)
 
 
 def _ordered(source: Source, class_names: Sequence[str], where: object) -> Source:
