@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Scalar
 
 from bfjax.attack import loop
 from bfjax.attack.objective import is_wrong
-from bfjax.types import Attack, AttackResult, Image, Label, Logits, Params, Predict, PRNGKey
+from bfjax.types import Attack, AttackResult, Image, Label, Logits, Params, Predict, PRNGKey, as_key
 
 
 class SearchInfo(NamedTuple):
@@ -86,6 +86,7 @@ class Minimal:
         self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
     ) -> AttackResult:
         """Attacks one image, see `minimal`."""
+        key = as_key(key)
 
         def attempt(i: Any, epsilon: Scalar) -> tuple[_Found, Bool[Array, ""]]:
             drawn = None if key is None else jax.random.fold_in(key, i)
@@ -182,7 +183,7 @@ class SmallestStep:
     ) -> AttackResult:
         """Attacks one image, see `smallest_step`."""
         attack = self.attack
-        state = loop.init(attack, image, key=key)
+        state = loop.init(attack, image, key=as_key(key))
 
         def lowered(params):
             return -attack.loss(predict(attack.perturbation.apply(params, image)), label)
@@ -281,7 +282,7 @@ class Restarts:
 
         stop = self.attack.stop or is_wrong
 
-        keys = jax.random.split(key, self.number)
+        keys = jax.random.split(as_key(key), self.number)
         (best, _, _), _ = jax.lax.scan(again, one(keys[0]), keys[1:])
         return best
 

@@ -14,7 +14,16 @@ from jaxtyping import Array, Float, Integer
 
 from bfjax.attack import vmapped
 from bfjax.attack.batch import check_batch
-from bfjax.types import Attack, AttackInfo, AttackResult, AttackState, Predict, PRNGKey, as_pytree
+from bfjax.types import (
+    Attack,
+    AttackInfo,
+    AttackResult,
+    AttackState,
+    Predict,
+    PRNGKey,
+    as_key,
+    as_pytree,
+)
 
 Example = tuple[int, Any, Any]
 """The number of an image, the image (h, w, c), its label."""
@@ -80,7 +89,7 @@ def run_stream(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    predict, waiting = as_pytree(predict), iter(examples)
+    predict, waiting, key = as_pytree(predict), iter(examples), as_key(key)
     slots: dict[int, _Slot] = {}  # by their place in the batch
     ripe: list[tuple[_Slot, Any]] = []
     batch: Any = None
