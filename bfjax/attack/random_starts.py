@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Scalar
 
 from bfjax.attack import loop
 from bfjax.attack.objective import is_right, is_targeted, is_wrong
-from bfjax.types import Attack, AttackResult, Image, Label, Predict, PRNGKey
+from bfjax.types import Attack, AttackResult, Image, Label, Predict, PRNGKey, as_key
 
 
 @jax.tree_util.register_dataclass
@@ -48,7 +48,7 @@ class Restarts:
             return jax.tree.map(lambda n, b: jnp.where(better, n, b), new, best), None
 
         stop = self.attack.stop or (is_right if self.targeted else is_wrong)
-        keys = jax.random.split(key, self.number)
+        keys = jax.random.split(as_key(key), self.number)
         (best, _, _), _ = jax.lax.scan(again, one(keys[0]), keys[1:])
         return best
 
