@@ -1,24 +1,30 @@
 from . import feed as feed
 from .derived import derived_dicom, write_png16
 from .dicom import decode_dicom
+from .fingerprints import Fingerprint, changes, digest, fingerprint, read_fingerprint
 from .image import ImageError, decode, fit, to_float
 from .loading import load
 from .source import Labelled, Original, Record, Source, Subset, check
 
 __all__ = [
+    "Fingerprint",
     "ImageError",
     "Labelled",
     "Original",
     "Record",
     "Source",
     "Subset",
+    "changes",
     "check",
     "decode",
     "decode_dicom",
     "derived_dicom",
+    "digest",
     "feed",
+    "fingerprint",
     "fit",
     "load",
+    "read_fingerprint",
     "to_float",
     "write_png16",
 ]

@@ -129,6 +129,10 @@ class FolderSource(Source):
             return Original(decode_dicom(data, path), data)
         return Original(decode(data, path))
 
+    def content(self, index: int) -> bytes:
+        """The file as it is."""
+        return self._read(self._names[index])
+
     def _record(self, index: int) -> Record:
         name = self._names[index]
         cause, group = parse_name(name)

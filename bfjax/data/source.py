@@ -93,6 +93,22 @@ class Source(abc.ABC):
         """
         return Original(self[index]["image"])
 
+    def content(self, index: int) -> bytes:
+        """What a record is made of, to tell it from others: its file, where it has one.
+
+        Args:
+          index: of the record, at least 0.
+
+        Returns:
+          Bytes that change when the image does; those of its pixels where it has no file.
+
+        Raises:
+          ImageError: the file cannot be read out of its archive.
+          OSError: it cannot be read.
+        """
+        image = self[index]["image"]
+        return f"{image.shape} {image.dtype} ".encode() + image.tobytes()
+
     def __getitem__(self, index: SupportsIndex) -> Record:
         position = operator.index(index)
         if not -len(self) <= position < len(self):
@@ -148,6 +164,10 @@ class Subset(Source):
     def original(self, index: int) -> Original:
         """That of the other source."""
         return self._source.original(self._indices[index])
+
+    def content(self, index: int) -> bytes:
+        """That of the other source."""
+        return self._source.content(self._indices[index])
 
     def _record(self, index: int) -> Record:
         return self._source[self._indices[index]]
@@ -205,6 +225,10 @@ class Labelled(Source):
     def original(self, index: int) -> Original:
         """That of the other source."""
         return self._source.original(index)
+
+    def content(self, index: int) -> bytes:
+        """That of the other source."""
+        return self._source.content(index)
 
     def _record(self, index: int) -> Record:
         return {**self._source[index], "label": self._index}
