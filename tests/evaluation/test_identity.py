@@ -310,9 +310,9 @@ def test_a_python_model_is_all_of_its_modules_and_its_weights(
 
 def test_the_users_own_modules_are_found_and_no_others():
     """The package manager's, Python's and bfjax' own are left out."""
-    importlib.import_module("tests.attack.test_stream")
+    importlib.import_module("tests.attack.test_search")
     assert identity._sources("tests.networks").keys() == {"tests", "tests.networks"}
-    found = identity._sources("tests.attack.test_stream")
+    found = identity._sources("tests.attack.test_search")
     assert {"tests.networks", "tests.attack"} <= found.keys()
     assert all(name.split(".")[0] == "tests" for name in found)
 
