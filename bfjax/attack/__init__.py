@@ -59,7 +59,7 @@ The loop by hand is the same:
     True
 """
 
-from bfjax.attack.batch import check_batch, run_batch
+from bfjax.attack.batch import check_batch, run_batch, warn_of_probabilities
 from bfjax.attack.diversity import (
     eight_bit,
     ensemble,
@@ -71,18 +71,21 @@ from bfjax.attack.diversity import (
 )
 from bfjax.attack.loop import finish, init, run, step
 from bfjax.attack.objective import (
-    Reduction,
     binary_cross_entropy,
     binary_margin,
+    check_class,
     cross_entropy,
     is_right,
+    is_targeted,
     is_wrong,
-    l1_penalty,
     margin,
+    of_classes,
     targeted,
 )
+from bfjax.attack.penalty import Reduction, l1_penalty
 from bfjax.attack.projections import image_ball, onto_ball, parameter_ball
-from bfjax.attack.search import minimal, restarts, smallest_step
+from bfjax.attack.random_starts import restarts
+from bfjax.attack.search import minimal, smallest_step
 from bfjax.attack.stream import Done, run_stream
 from bfjax.attack.transforms import Norm, gaussian_smoothing, normalize, steepest
 
@@ -93,6 +96,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_margin",
     "check_batch",
+    "check_class",
     "cross_entropy",
     "eight_bit",
     "ensemble",
@@ -101,12 +105,14 @@ __all__ = [
     "image_ball",
     "init",
     "is_right",
+    "is_targeted",
     "is_wrong",
     "jpeg_rounding",
     "l1_penalty",
     "margin",
     "minimal",
     "normalize",
+    "of_classes",
     "onto_ball",
     "parameter_ball",
     "random_resize",
@@ -121,4 +127,5 @@ __all__ = [
     "steepest",
     "step",
     "targeted",
+    "warn_of_probabilities",
 ]

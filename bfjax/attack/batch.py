@@ -8,10 +8,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Integer, Key, Shaped
+from jaxtyping import Array, Float, Integer, Key, Shaped, UInt32
 
 from bfjax.attack import vmapped
-from bfjax.types import Attack, AttackResult, Predict, Search, as_pytree
+from bfjax.types import Attack, AttackResult, Predict, Search, as_key, as_pytree
 
 
 def run_batch(
@@ -20,7 +20,7 @@ def run_batch(
     images: Float[Array | np.ndarray, "batch h w c"],
     labels: Integer[Array | np.ndarray, "batch ..."],
     *,
-    key: Key[Array, ...] | None = None,
+    key: Key[Array, ...] | UInt32[Array, "... data"] | None = None,
     on_step: Callable[[int], object] | None = None,
 ) -> AttackResult:
     """Attacks a batch of images: `jax.vmap` of `run`, one step at a time from the host.
@@ -36,7 +36,7 @@ def run_batch(
       images: (batch, h, w, c), float in [0, 1].
       labels: (batch,), the true classes (the targets, for a targeted attack); of a model with one
         logit 0 and 1, of multi-label heads (batch, heads) of 0 and 1.
-      key: needed only where the attack is random: one typed key, split over the images, or
+      key: needed only where the attack is random: one key, split over the images, or
         (batch,) keys, one an image.
       on_step: called after each step with the number of steps done.
 
@@ -45,10 +45,12 @@ def run_batch(
 
     Raises:
       ValueError: for images that are no floats, hold NaN or leave [0, 1]; labels that are no
-        class of `predict`; a size that is not the attack's. It names the first bad image.
+        class of `predict`; a size that is not the attack's; what is no key. It names the first bad
+        image.
 
     Warns:
-      UserWarning: when `predict` seems to return probabilities instead of logits.
+      UserWarning: when `predict` seems to return probabilities instead of logits, see
+        `warn_of_probabilities`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -63,9 +65,15 @@ def run_batch(
     """
     check_batch(predict, images, labels)
     images, labels, predict = jnp.asarray(images), jnp.asarray(labels), as_pytree(predict)
-    keys = jax.random.split(key, len(images)) if key is not None and key.ndim == 0 else key
+    keys = as_key(key)
+    if keys is not None and keys.ndim == 0:
+        keys = jax.random.split(keys, len(images))
+    if keys is not None and keys.shape != (len(images),):
+        raise ValueError(f"key is one key or {len(images)}, one an image; got shape {keys.shape}")
     if not isinstance(attack, Attack):
-        return _search(attack, predict, images, labels, keys)
+        result, clean = _search(attack, predict, images, labels, keys)
+        warn_of_probabilities(np.concatenate([clean, result.logits]), stacklevel=3)
+        return result
     state, infos = vmapped.init(attack, images, keys), []
     for done in range(attack.num_steps):
         state, info = vmapped.step(attack, predict, images, labels, state)
@@ -74,20 +82,17 @@ def run_batch(
             jax.block_until_ready(info)
             on_step(done + 1)
     trace = jax.tree.map(lambda *steps: jnp.stack(steps, axis=1), *infos)
-    if returns_probabilities(np.asarray(trace.logits[:, 0], np.float32)):
-        warnings.warn(
-            "the model's outputs are in [0, 1] and sum to one: are they probabilities? "
-            "bfjax wants logits, the values before the softmax",
-            stacklevel=2,
-        )
+    warn_of_probabilities(trace.logits, stacklevel=3)
     return vmapped.finish(attack, predict, images, labels, state, trace)
 
 
 @jax.jit
 def _search(attack, predict, images, labels, keys):
+    """The result, and what the model says of the clean images."""
+    clean = jax.vmap(predict)(images)
     if keys is None:
-        return jax.vmap(lambda x, y: attack.run(predict, x, y))(images, labels)
-    return jax.vmap(lambda x, y, k: attack.run(predict, x, y, key=k))(images, labels, keys)
+        return jax.vmap(lambda x, y: attack.run(predict, x, y))(images, labels), clean
+    return jax.vmap(lambda x, y, k: attack.run(predict, x, y, key=k))(images, labels, keys), clean
 
 
 @jax.jit
@@ -130,7 +135,10 @@ def check_batch(
             f"images are float in [0, 1], got {images.dtype}: convert with bfjax.data.to_float"
         )
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels are integers, got {labels.dtype}")
+        raise ValueError(
+            f"labels are integers, got {labels.dtype}: class numbers (of one-hot labels the "
+            "argmax), or for heads of several labels 0 and 1"
+        )
     axes = (1, 2, 3)
     low, high = (np.asarray(f(images, axis=axes), np.float32) for f in (jnp.min, jnp.max))
     bad = np.flatnonzero(~((low >= 0) & (high <= 1)))  # written so that NaN is bad
@@ -159,19 +167,40 @@ def check_batch(
         raise ValueError(f"{name} has label {labels[i, head]}, the model has {classes} classes")
 
 
-def returns_probabilities(logits: Float[np.ndarray, "batch classes"]) -> bool:
-    """Whether outputs look like probabilities: every row in [0, 1] with sum one.
+def warn_of_probabilities(
+    outputs: Float[Array | np.ndarray, "... classes"],
+    *,
+    name: str = "the model",
+    stacklevel: int = 2,
+) -> None:
+    """Warns where outputs seem to be probabilities: all of them lie in [0, 1].
+
+    Probabilities of a softmax, of one sigmoid or of several always do; logits of real images, all
+    at once, by chance alone. On probabilities a loss is wrong, and one sigmoid is judged wrong.
 
     Args:
-      logits: (batch, classes).
+      outputs: what the model said, of as many images as are at hand.
+      name: of the model.
+      stacklevel: as of `warnings.warn`.
 
-    Returns:
-      True when all rows do; logits do so only by chance.
+    Warns:
+      UserWarning: naming the model and the way out.
 
     Example:
-      >>> import numpy as np
-      >>> [returns_probabilities(np.array([row])) for row in ([0.9, 0.1], [2.0, 1.0])]
-      [True, False]
+      >>> import warnings
+      >>> with warnings.catch_warnings(record=True) as caught:
+      ...     warnings.simplefilter("always")
+      ...     warn_of_probabilities(np.array([[0.9, 0.1], [0.2, 0.7]]))
+      ...     warn_of_probabilities(np.array([[0.9, 0.1], [-2.0, 1.0]]))
+      >>> len(caught)
+      1
     """
-    in_range = (logits >= 0).all() and (logits <= 1).all()
-    return bool(in_range and np.allclose(logits.sum(-1), 1, atol=1e-3))
+    outputs = np.asarray(outputs, np.float32)
+    rounding = 1e-3  # a softmax in half precision may exceed one
+    if outputs.size and outputs.min() >= 0 and outputs.max() <= 1 + rounding:
+        warnings.warn(
+            f"all outputs of {name} lie in [0, 1]: are they probabilities? bfjax wants logits, the "
+            "values before the softmax or sigmoid; bfjax.models.from_probabilities turns them "
+            "back, on the command line --outputs probabilities",
+            stacklevel=stacklevel,
+        )

@@ -23,6 +23,7 @@ from bfjax.types import (
     Predict,
     PRNGKey,
     Search,
+    as_key,
 )
 
 
@@ -38,7 +39,8 @@ def init(attack: Attack, image: Image, *, key: PRNGKey | None = None) -> AttackS
       The state before the first step.
 
     Raises:
-      ValueError: when the attack is random and `key` is `None`, or the image is not one.
+      ValueError: when the attack is random and `key` is `None`, `key` is none, or the image is
+        not one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -47,6 +49,7 @@ def init(attack: Attack, image: Image, *, key: PRNGKey | None = None) -> AttackS
       >>> bfjax.init(attack, jnp.full((8, 8, 1), 0.5)).params.coefficients
       Array([0.], dtype=float32)
     """
+    key = as_key(key)
     if attack.transform is not None and key is None:
         raise ValueError("this attack draws random transforms: pass key=jax.random.key(...)")
     start_key, key = (None, None) if key is None else jax.random.split(key)
@@ -154,7 +157,7 @@ def finish(
 
     last = result(state.params)
     _, info = _lowered(attack, attack.loss(last.logits, label), last.logits, state.params)
-    flags = _flags(trace, info.objective)
+    flags = _flags(trace, info.objective, label)
     if attack.iterate == "last":
         return last._replace(flags=flags)
     _, params = _better(state.best, info.objective, state.params)
@@ -181,7 +184,7 @@ def run(
       predict: the classifier, one image to logits.
       image: (h, w, c), float in [0, 1].
       label: the true class, or the target of a targeted attack.
-      key: a typed key, needed only where the attack is random.
+      key: needed only where the attack is random.
 
     Returns:
       `AttackResult`.
@@ -201,7 +204,7 @@ def run(
     Reference: Tian et al., ICME 2021, Eq. 3 and 5–7.
     """
     if not isinstance(attack, Attack):
-        return attack.run(predict, image, label, key=key)
+        return attack.run(predict, image, label, key=as_key(key))
     state = init(attack, image, key=key)
     state, trace = jax.lax.scan(
         lambda state, _: step(attack, predict, image, label, state),
@@ -219,13 +222,15 @@ def _lowered(
     return -objective, AttackInfo(objective, loss, logits, jnp.float32(0), jnp.asarray(False))
 
 
-def _flags(trace: AttackInfo, objective: Scalar) -> AttackFlags:
+def _flags(trace: AttackInfo, objective: Scalar, label: Label) -> AttackFlags:
     logits = trace.logits.astype(jnp.float32)
-    if logits.shape[-1] == 1:  # a single logit is a softmax over itself and 0
-        logits = jnp.concatenate([logits, jnp.zeros_like(logits)], -1)
+    if logits.shape[-1] == 1 or jnp.ndim(label):  # heads of their own
+        likeliest = jax.nn.sigmoid(jnp.abs(logits)).min(-1)
+    else:
+        likeliest = jax.nn.softmax(logits).max(-1)
     return AttackFlags(
         zero_gradient=jnp.any(~(trace.gradient > 0) | ~jnp.isfinite(trace.gradient)),
-        saturated=jnp.any(jax.nn.softmax(logits).max(-1) == 1),
+        saturated=jnp.any(likeliest == 1),
         not_raised=~(objective > trace.objective[0]),
     )
 

@@ -1,19 +1,14 @@
-"""What an attack raises (losses on logits) and what it pays (penalties on parameters): Eq. 5."""
+"""What an attack raises: losses on the logits of one image, and what they say (Eq. 5)."""
 
 from __future__ import annotations
 
-import functools
-from typing import Literal, get_args
+import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Scalar
+from jaxtyping import Array, Bool, Float, Scalar
 
-from bfjax.types import Label, Logits, Loss, Params
-
-Reduction = Literal["sum", "mean"]
-"""How a norm adds up."""
+from bfjax.types import Attack, Label, Logits, Loss, Search
 
 
 def cross_entropy(logits: Logits, label: Label) -> Scalar:
@@ -24,14 +19,15 @@ def cross_entropy(logits: Logits, label: Label) -> Scalar:
     from 16 on.
 
     Args:
-      logits: z, (classes,), of any float type; computed in at least float32.
+      logits: z, (classes,), of any float type; computed in at least float32. One logit z tells two
+        classes apart, as (−z/2, z/2) do.
       label: y, the true class, 0 ≤ y < classes. Raising the loss leaves it.
 
     Returns:
       The cross-entropy in nats, ≥ 0.
 
     Raises:
-      ValueError: when traced, for logits that are not one vector of two or more classes.
+      ValueError: when traced, for logits that are no vector, or a label that is no single class.
 
     Example:
       >>> import jax.numpy as jnp
@@ -48,14 +44,14 @@ def margin(logits: Logits, label: Label) -> Scalar:
     """max_{k≠y} z_k − z_y: positive exactly where another class wins; it never saturates.
 
     Args:
-      logits: (classes,).
+      logits: (classes,); one logit z tells two classes apart, as (−z/2, z/2) do.
       label: y, the true class.
 
     Returns:
       The margin, in units of the logits.
 
     Raises:
-      ValueError: when traced, for logits that are not one vector of two or more classes.
+      ValueError: when traced, for logits that are no vector, or a label that is no single class.
 
     Example:
       >>> import jax.numpy as jnp
@@ -109,8 +105,22 @@ def binary_margin(logits: Logits, label: Label) -> Scalar:
     return jnp.max(-_signed(logits, label))
 
 
-@functools.cache  # equal losses are then the same function, and share a compilation
-def targeted(loss: Loss) -> Loss:
+@dataclasses.dataclass(frozen=True)  # equal losses are equal, and share a compilation
+class Targeted:
+    """See `targeted`.
+
+    Attributes:
+      loss: what is lowered.
+    """
+
+    loss: Loss
+
+    def __call__(self, logits: Logits, label: Label) -> Scalar:
+        """−loss."""
+        return -self.loss(logits, label)
+
+
+def targeted(loss: Loss) -> Targeted:
     """−loss: raising it moves towards the label given, instead of away from it.
 
     Args:
@@ -124,7 +134,7 @@ def targeted(loss: Loss) -> Loss:
       >>> targeted(margin)(jnp.asarray([1.0, 3.0]), 1).item()
       2.0
     """
-    return lambda logits, label: -loss(logits, label)
+    return Targeted(loss)
 
 
 def is_wrong(logits: Logits, label: Label) -> Bool[Array, ""]:
@@ -171,10 +181,76 @@ def is_right(logits: Logits, label: Label) -> Bool[Array, ""]:
     return ~is_wrong(logits, label)
 
 
-def _others(logits: Logits, label: Label) -> Logits:
+def is_targeted(attack: Attack | Search) -> bool:
+    """Whether an attack moves towards the label that it is given, and not away from it.
+
+    Args:
+      attack: a composition is targeted where its loss is from `targeted`; a search where it has an
+        attribute `targeted` that says so.
+
+    Returns:
+      True for targeted attacks.
+
+    Example:
+      >>> import bfjax
+      >>> [is_targeted(bfjax.attacks.bim(targeted=t)) for t in (True, False)]
+      [True, False]
+    """
+    if isinstance(attack, Attack):
+        return isinstance(attack.loss, Targeted)
+    return bool(getattr(attack, "targeted", False))
+
+
+def of_classes(logits: Logits) -> Float[Array, " two_or_more"]:
+    """Logits of two or more classes: one logit z says class 1 against class 0, as (−z/2, z/2) do.
+
+    Args:
+      logits: (classes,).
+
+    Returns:
+      (classes,), at least two.
+
+    Raises:
+      ValueError: when traced, for logits that are no vector.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> of_classes(jnp.asarray([3.0])).tolist()
+      [-1.5, 1.5]
+    """
+    if logits.ndim != 1 or not logits.shape[0]:
+        raise ValueError(f"logits must be (classes,), got shape {logits.shape}")
+    return jnp.concatenate([-logits, logits]) / 2 if logits.shape[0] == 1 else logits
+
+
+def check_class(label: Label) -> None:
+    """Makes sure that a label is one class.
+
+    Args:
+      label: the true class.
+
+    Raises:
+      ValueError: when traced, for one-hot and other vectors of labels.
+
+    Example:
+      >>> check_class(2)
+      >>> check_class(jnp.asarray([0, 0, 1]))
+      Traceback (most recent call last):
+      ...
+      ValueError: a label is the number of one class here, got shape (3,): of one-hot labels take...
+    """
+    if jnp.ndim(label):
+        raise ValueError(
+            f"a label is the number of one class here, got shape {jnp.shape(label)}: of one-hot "
+            "labels take argmax(-1); heads of several labels go with binary_cross_entropy or "
+            "binary_margin"
+        )
+
+
+def _others(logits: Logits, label: Label) -> Float[Array, " two_or_more"]:
     """Each z_k − z_y, and −∞ for y itself."""
-    if logits.ndim != 1 or logits.shape[0] < 2:
-        raise ValueError(f"logits must be (classes,) with two or more, got shape {logits.shape}")
+    check_class(label)
+    logits = of_classes(logits)
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     own = jnp.arange(logits.shape[0]) == label
     return jnp.where(own, -jnp.inf, logits - logits[label])
@@ -187,47 +263,3 @@ def _signed(logits: Logits, label: Label) -> Logits:
         raise ValueError(f"one label of 0 or 1 a logit, got {label.shape} for {logits.shape}")
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     return jnp.where(label > 0, logits, -logits)
-
-
-def l1_penalty(identity: Params, weights: Params, *, reduction: Reduction = "sum") -> Partial:
-    """Σ_k λ_k ‖p_k − p0_k‖₁ over the parts of the parameters: λ_a‖a‖₁ + λ_θ‖θ − θ0‖₁ of Eq. 5.
-
-    Its gradient at p = p0 is zero (sign(0) = 0), so it does not push off the identity.
-
-    Args:
-      identity: p0, the parameters of the identity field.
-      weights: λ, a float for each part, in the same structure.
-      reduction: `"sum"` over the entries of a part, or their `"mean"`.
-
-    Returns:
-      `params -> scalar`, for `Attack.penalty`. The weights are leaves: changing them compiles
-      nothing anew.
-
-    Raises:
-      ValueError: for an unknown reduction, a negative weight or another structure.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> penalty = l1_penalty((jnp.zeros(2), jnp.ones(2)), (0.5, 2.0))
-      >>> penalty((jnp.asarray([1.0, -1.0]), jnp.ones(2))).item()
-      1.0
-
-    Reference: Tian et al., ICME 2021, Eq. 5.
-    """
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction must be one of {get_args(Reduction)}, got {reduction!r}")
-    if jax.tree.structure(identity) != jax.tree.structure(weights):
-        raise ValueError(f"one weight for each part of the parameters, got {weights}")
-    if not all(weight >= 0 for weight in jax.tree.leaves(weights)):
-        raise ValueError(f"penalty weights must not be negative, got {weights}")
-    reduce = Partial(jnp.sum if reduction == "sum" else jnp.mean)  # a Partial: static under jit
-    return Partial(_l1, reduce, identity, weights)
-
-
-def _l1(reduce: Partial, identity: Params, weights: Params, params: Params) -> Scalar:
-    def part(p, p0, weight):
-        away = p - p0
-        return weight * reduce(jnp.sign(away) * away)  # |·|, but jnp.abs has slope 1 at 0
-
-    parts = jax.tree.map(part, params, identity, weights)
-    return jnp.sum(jnp.stack(jax.tree.leaves(parts)))

@@ -1,4 +1,4 @@
-"""Searches around an attack: the smallest ε that fools, the smallest step, random restarts.
+"""Searches around an attack: the smallest ε that fools, the smallest step.
 
 Each is a `Search`, run by `bfjax.run` and `bfjax.run_batch` like an `Attack`. Their loops run under
 `jax.vmap` until the last image is done; a finished image is left as it is.
@@ -16,8 +16,19 @@ import optax
 from jaxtyping import Array, Bool, Scalar
 
 from bfjax.attack import loop
-from bfjax.attack.objective import is_wrong
-from bfjax.types import Attack, AttackResult, Image, Label, Logits, Params, Predict, PRNGKey
+from bfjax.attack.objective import is_right, is_targeted, is_wrong
+from bfjax.types import (
+    Attack,
+    AttackResult,
+    Image,
+    Label,
+    Logits,
+    Params,
+    Predict,
+    PRNGKey,
+    Search,
+    as_key,
+)
 
 
 class SearchInfo(NamedTuple):
@@ -42,11 +53,16 @@ class _Found(NamedTuple):
     info: SearchInfo
 
 
-def _start(predict: Predict, image: Image, label: Label, params: Params) -> _Found:
-    """The image itself: found at once if it is wrong when clean."""
+def _arrived(search: Search, logits: Logits, label: Label) -> Bool[Array, ""]:
+    """Whether an image is what the search is after: wrong, or of the class that it aims at."""
+    return is_right(logits, label) if is_targeted(search) else is_wrong(logits, label)
+
+
+def _start(search: Search, predict: Predict, image: Image, label: Label, params: Params) -> _Found:
+    """The image itself: found at once if it needs no attack."""
     logits = predict(image)
-    wrong = is_wrong(logits, label)
-    info = SearchInfo(jnp.where(wrong, 0.0, jnp.nan), jnp.where(wrong, 0.0, jnp.inf))
+    there = _arrived(search, logits, label)
+    info = SearchInfo(jnp.where(there, 0.0, jnp.nan), jnp.where(there, 0.0, jnp.inf))
     return _Found(image, params, logits, info)
 
 
@@ -82,16 +98,22 @@ class Minimal:
         """Of all tries and bisections."""
         return (self.num_tries + self.num_bisections) * self.make(self.start).num_steps
 
+    @property
+    def targeted(self) -> bool:
+        """Whether the attack is."""
+        return is_targeted(self.make(self.start))
+
     def run(
         self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
     ) -> AttackResult:
         """Attacks one image, see `minimal`."""
+        key = as_key(key)
 
         def attempt(i: Any, epsilon: Scalar) -> tuple[_Found, Bool[Array, ""]]:
             drawn = None if key is None else jax.random.fold_in(key, i)
             result = loop.run(self.make(epsilon), predict, image, label, key=drawn)
             new = _as_found(result.adversarial, result.params, result.logits, image, epsilon)
-            return new, is_wrong(result.logits, label)
+            return new, _arrived(self, result.logits, label)
 
         def grow(carry):
             i, epsilon, found, _ = carry
@@ -107,7 +129,9 @@ class Minimal:
             return good, bad, _smaller(found, new, fooled)
 
         start = jnp.float32(self.start)
-        found = _start(predict, image, label, loop.init(self.make(start), image, key=key).params)
+        found = _start(
+            self, predict, image, label, loop.init(self.make(start), image, key=key).params
+        )
         clean = found.info.distance == 0
         _, good, found, _ = jax.lax.while_loop(
             lambda carry: (carry[0] < self.num_tries) & ~carry[3], grow, (0, start, found, clean)
@@ -177,12 +201,17 @@ class SmallestStep:
         """One, and the forward passes of all lengths."""
         return 1 + (self.num_steps + self.num_finer) // 3
 
+    @property
+    def targeted(self) -> bool:
+        """Whether the attack is."""
+        return is_targeted(self.attack)
+
     def run(
         self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
     ) -> AttackResult:
         """Attacks one image, see `smallest_step`."""
         attack = self.attack
-        state = loop.init(attack, image, key=key)
+        state = loop.init(attack, image, key=as_key(key))
 
         def lowered(params):
             return -attack.loss(predict(attack.perturbation.apply(params, image)), label)
@@ -196,7 +225,7 @@ class SmallestStep:
             adversarial = attack.perturbation.apply(params, image)
             logits = predict(adversarial)
             new = _as_found(adversarial, params, logits, image, epsilon)
-            return new, is_wrong(logits, label)
+            return new, _arrived(self, logits, label)
 
         def first(longest: Any, count: int, found: _Found, done: Bool[Array, ""]):
             """The shortest of `count` even steps up to `longest` that fools, and its number."""
@@ -211,7 +240,7 @@ class SmallestStep:
                 lambda carry: (carry[0] < count) & ~carry[2], advance, (0, found, done)
             )
 
-        found = _start(predict, image, label, state.params)
+        found = _start(self, predict, image, label, state.params)
         clean = found.info.distance == 0
         tries, found, fooled = first(jnp.float32(1), self.num_steps, found, clean)
         coarse = clean | ~fooled | (tries > self.num_finer)
@@ -248,65 +277,3 @@ def smallest_step(attack: Attack, *, num_steps: int = 1000, num_finer: int = 20)
     if min(num_steps, num_finer) < 1:
         raise ValueError(f"numbers of steps are at least 1, got {num_steps=}, {num_finer=}")
     return SmallestStep(attack, num_steps, num_finer)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Restarts:
-    """See `restarts`."""
-
-    attack: Attack
-    number: int = dataclasses.field(metadata={"static": True})
-
-    @property
-    def max_gradients(self) -> int:
-        """Of all starts."""
-        return self.number * self.attack.num_steps * self.attack.num_draws
-
-    def run(
-        self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
-    ) -> AttackResult:
-        """Attacks one image, see `restarts`."""
-        if key is None:
-            raise ValueError("restarts are random: pass key=jax.random.key(...)")
-
-        def one(key: PRNGKey) -> tuple[AttackResult, Bool[Array, ""], Scalar]:
-            result = loop.run(self.attack, predict, image, label, key=key)
-            return result, stop(result.logits, label), self.attack.loss(result.logits, label)
-
-        def again(best, key: PRNGKey):
-            new = one(key)
-            better = (new[1] & ~best[1]) | ((new[1] == best[1]) & (new[2] > best[2]))
-            return jax.tree.map(lambda n, b: jnp.where(better, n, b), new, best), None
-
-        stop = self.attack.stop or is_wrong
-
-        keys = jax.random.split(key, self.number)
-        (best, _, _), _ = jax.lax.scan(again, one(keys[0]), keys[1:])
-        return best
-
-
-def restarts(attack: Attack, number: int) -> Restarts:
-    """An attack from several random starts; the one that fools, else of the highest loss, is kept.
-
-    Args:
-      attack: one with a random start.
-      number: of starts, at least 1.
-
-    Returns:
-      A `Search`.
-
-    Raises:
-      ValueError: for a number below 1; when traced, for a missing key.
-
-    Example:
-      >>> import bfjax
-      >>> predict = lambda x: jnp.stack([x.mean() - 0.3, 0.3 - x.mean()])
-      >>> search = restarts(bfjax.attacks.pgd(epsilon=0.3, step_size=0.1), 2)
-      >>> result = bfjax.run(search, predict, jnp.full((2, 2, 1), 0.5), 0, key=jax.random.key(0))
-      >>> int(result.logits.argmax())
-      1
-    """
-    if number < 1:
-        raise ValueError(f"number of restarts must be at least 1, got {number}")
-    return Restarts(attack, number)

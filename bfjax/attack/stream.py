@@ -13,8 +13,17 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from bfjax.attack import vmapped
-from bfjax.attack.batch import check_batch
-from bfjax.types import Attack, AttackInfo, AttackResult, AttackState, Predict, PRNGKey, as_pytree
+from bfjax.attack.batch import check_batch, warn_of_probabilities
+from bfjax.types import (
+    Attack,
+    AttackInfo,
+    AttackResult,
+    AttackState,
+    Predict,
+    PRNGKey,
+    as_key,
+    as_pytree,
+)
 
 Example = tuple[int, Any, Any]
 """The number of an image, the image (h, w, c), its label."""
@@ -69,6 +78,9 @@ def run_stream(
     Raises:
       ValueError: as `run_batch`, or for a batch size below 1.
 
+    Warns:
+      UserWarning: as `run_batch`, once.
+
     Example:
       >>> import jax.numpy as jnp, numpy as np
       >>> import bfjax
@@ -80,7 +92,24 @@ def run_stream(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    predict, waiting = as_pytree(predict), iter(examples)
+    found = _stream(
+        attack, as_pytree(predict), iter(examples), batch_size, as_key(key), place, on_step
+    )
+    for count, done in enumerate(found):
+        if not count:  # what does not hold of the first images does not hold
+            warn_of_probabilities(done.result.trace.logits, stacklevel=3)
+        yield done
+
+
+def _stream(
+    attack: Attack,
+    predict: Predict,
+    waiting: Iterator[Example],
+    batch_size: int,
+    key: PRNGKey | None,
+    place: Callable[[np.ndarray], Array],
+    on_step: Callable[[int], object],
+) -> Iterator[Done]:
     slots: dict[int, _Slot] = {}  # by their place in the batch
     ripe: list[tuple[_Slot, Any]] = []
     batch: Any = None

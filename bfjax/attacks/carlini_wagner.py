@@ -104,8 +104,7 @@ class CarliniWagner:
         """Attacks one image; `vmap` makes batches, in which images that are done stay as they are.
 
         Args:
-          predict: the classifier, one image to two or more logits. One with a single logit z is
-            wrapped, `lambda x: jnp.stack([-z(x), z(x)]) / 2`.
+          predict: the classifier, one image to logits.
           image: (h, w, c), float in [0, 1].
           label: the true class, or the class to reach of a targeted attack.
           key: not used; nothing is random.
@@ -117,13 +116,12 @@ class CarliniWagner:
           leaves have a leading axis of `binary_search_steps`.
 
         Raises:
-          ValueError: when traced, for an image that is not one, or fewer than two logits.
+          ValueError: when traced, for an image that is not one, logits that are no vector, or a
+            label that is no single class.
         """
         del key
         check_image(image)
         logits = predict(image)
-        if logits.ndim != 1 or logits.shape[0] < 2:
-            raise ValueError(f"logits must be (classes,), two or more, got shape {logits.shape}")
         clean = image.astype(jnp.promote_types(image.dtype, jnp.float32))
         infinity = jnp.asarray(jnp.inf, clean.dtype)
         origin = jnp.arctanh(_INSIDE * (2 * clean - 1))

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from bfjax.attack import check_class, of_classes
 from bfjax.field import check_image
 from bfjax.types import AttackResult, Image, Label, Logits, Predict, PRNGKey
 
@@ -89,8 +90,7 @@ class SaliencyMap:
         """Attacks one image; `vmap` makes batches, in which images that are done stay as they are.
 
         Args:
-          predict: the classifier, one image to two or more logits. One with a single logit z is
-            wrapped, `lambda x: jnp.stack([-z(x), z(x)]) / 2`.
+          predict: the classifier, one image to logits.
           image: (h, w, c), float in [0, 1].
           label: the true class; with a fixed `target` it is not used.
           key: not used; nothing is random.
@@ -101,17 +101,19 @@ class SaliencyMap:
           `trace` a `SaliencyInfo`.
 
         Raises:
-          ValueError: when traced, for an image that is not one, fewer than two logits, or a
-            `target` that is none of the classes.
+          ValueError: when traced, for an image that is not one, logits that are no vector, a label
+            that is no single class, or a `target` that is none of the classes.
         """
         del key
         check_image(image)
-        clean_logits = predict(image)
+        check_class(label)
+        answer = predict(image)
+        clean_logits = of_classes(answer)
         target = self._target(clean_logits, label)
 
         def step(state):
             logits, toward, against = self._gradients(
-                lambda flat: predict(flat.reshape(image.shape)), state.image, target
+                lambda flat: of_classes(predict(flat.reshape(image.shape))), state.image, target
             )
             choose = _best_pair if self.variant == "pair" else _best_entry
             free = state.changes < self.max_changes
@@ -148,13 +150,13 @@ class SaliencyMap:
         reached = jnp.argmax(end.logits) == target
         adversarial = jnp.where(reached, end.image.reshape(image.shape), image)
         logits = jnp.where(reached, end.logits, clean_logits)
+        if answer.size == 1:  # as the classifier gave it
+            logits = 2 * logits[1:]
         return AttackResult(adversarial, adversarial, logits, SaliencyInfo(target, end.entries))
 
     __call__ = run
 
     def _target(self, logits: Logits, label: Label) -> Int[Array, ""]:
-        if logits.ndim != 1 or logits.shape[0] < 2:
-            raise ValueError(f"logits must be (classes,), two or more, got shape {logits.shape}")
         classes = logits.shape[0]
         if self.target is None:
             return jnp.argmax(jnp.where(jnp.arange(classes) == label, -jnp.inf, logits))

@@ -4,12 +4,16 @@ from .dicom import decode_dicom
 from .fingerprints import Fingerprint, changes, digest, fingerprint, read_fingerprint
 from .image import ImageError, decode, fit, to_float
 from .loading import load
-from .source import Labelled, Original, Record, Source, Subset, check
+from .source import Original, Record, Source, check
+from .views import Finding, Findings, Labelled, Ordered, Subset
 
 __all__ = [
+    "Finding",
+    "Findings",
     "Fingerprint",
     "ImageError",
     "Labelled",
+    "Ordered",
     "Original",
     "Record",
     "Source",

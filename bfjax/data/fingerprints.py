@@ -25,7 +25,7 @@ class Fingerprint(NamedTuple):
 
     Attributes:
       names: of the records.
-      labels: their classes; "" where they are not known.
+      labels: their classes or findings; "" where there are none, or they are not known.
       digests: sha256 of their contents, the first half of it, in hexadecimal.
     """
 
@@ -107,14 +107,16 @@ def fingerprint(source: Source, on_image: Callable[[], object] = lambda: None) -
     for i in range(len(source)):
         digests.append(digest(source, i))
         on_image()
-    labels = [_text(label, source.class_names) for label in np.asarray(source.labels)]
-    return Fingerprint(list(source.names), labels, digests)
+    return Fingerprint(list(source.names), _labels(source), digests)
 
 
-def _text(label: np.ndarray | np.integer, class_names: tuple[str, ...]) -> str:
-    if np.ndim(label):  # a 0 or 1 for each head
-        return " ".join(map(str, np.asarray(label).tolist()))
-    return "" if label < 0 else class_names[int(label)]
+def _labels(source: Source) -> list[str]:
+    """The class of each record, or, where several may be true, all that are."""
+    names, findings = source.class_names, source.findings
+    labels = ["" if label < 0 else names[label] for label in np.asarray(source.labels)]
+    if findings is None or any(labels):
+        return labels
+    return [" ".join(n for n, there in zip(names, row, strict=True) if there) for row in findings]
 
 
 def changes(before: Fingerprint, now: Fingerprint) -> str:

@@ -1,46 +1,45 @@
 """A folder (or zip file) of class folders, read lazily; or of images alone, or one image.
 
 Convention:
-    Either `<root>/<split>/<class>/<file>` with splits among train, val and test, or
-    `<root>/<class>/<file>`, whose one split is called "all". Where asked for, `<class>/` may be
-    missing, or the root be a file: these images have no labels (-1). A root that holds nothing but
-    one folder of folders (what unzipping often makes) stands for that folder; beside split folders
-    everything else is ignored (Kaggle's zip holds the whole tree a second time there).
+    Either `<root>/<split>/<class>/<path>` with splits among train, val and test, or
+    `<root>/<class>/<path>`, whose one split is called "all"; `<path>` may lead through further
+    folders. Where asked for, `<class>/` may be missing, or the root be a file: these images have no
+    labels (-1). Where a CSV file has the labels, all folders are only folders. What lies beside
+    class or split folders is ignored.
 
-    Ignored, and nothing else: names that begin with a dot, `__MACOSX`, `Thumbs.db`,
-    `desktop.ini`, and files that lie beside class or split folders. Every other file in a class
-    folder (or where there are none) is a record, DICOM told by its mark and not by its name; if it
-    is no image, reading it raises an `ImageError` that names it.
+    Every other file in a class folder (or where there are none) is a record, DICOM told by its mark
+    and not by its name; if it is no image, reading it raises an `ImageError` that names it. Of a
+    folder that holds a DICOMDIR, an export to a medium, only DICOM images are taken; where labels
+    may be missing, its folders are no classes.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Int64
 
+from bfjax.data import labels as tables
 from bfjax.data.dicom import decode_dicom, is_dicom
-from bfjax.data.image import ImageError, decode, fit, validate
-from bfjax.data.names import parse_name
+from bfjax.data.image import decode, fit, validate
+from bfjax.data.layout import images_beside, layout
+from bfjax.data.names import in_order, parse_name
 from bfjax.data.source import Original, Record, Source
-
-SPLITS = ("train", "val", "test")
-
-_IGNORED = {"__MACOSX", "Thumbs.db", "desktop.ini"}
-
-_Node: TypeAlias = Path | zipfile.Path
+from bfjax.data.walk import Tree
 
 
 class FolderSource(Source):
     """The images of one split of a folder, or of a zip file.
 
-    Nothing but names is read until a record is. The labels follow the sorted names of the class
-    folders of all splits, so that a split that lacks a class keeps the others' labels.
+    Nothing but names is read until a record is. The labels follow the names of the class folders
+    of all splits, in order (numbers as numbers, see `bfjax.data.names.in_order`), so that a split
+    that lacks a class keeps the others' labels.
 
     Args:
       root: the folder or zip file.
@@ -50,14 +49,18 @@ class FolderSource(Source):
       unlabelled: take one image, or images that lie in no class folders, too; `class_names` is
         then empty and every label -1. `split` says nothing then, nor where there is only one class
         folder, unless there are split folders.
+      labels: a CSV file of classes, see `bfjax.data.labels.read_labels`; no folder is a class then.
+      groups: a CSV file of patients, see `bfjax.data.labels.read_groups`.
+      class_names: names of the folders, or of the columns of `labels`, that are classes, where that
+        is not clear.
 
     Attributes:
       split: as given.
 
     Raises:
-      FileNotFoundError: `root` does not exist.
+      FileNotFoundError: `root` or a CSV file does not exist.
       ValueError: there is no such split (the message lists those there are), `root` is no folder
-        of class folders, or a class folder holds another folder or no file at all.
+        of class folders, holds no file at all, or a CSV file does not fit.
 
     Example:
       >>> import pathlib, tempfile
@@ -79,91 +82,123 @@ class FolderSource(Source):
         image_size: int | None = 224,
         resize: str = "squash",
         unlabelled: bool = False,
+        labels: str | os.PathLike[str] | None = None,
+        groups: str | os.PathLike[str] | None = None,
+        class_names: Sequence[str] = (),
     ):
         validate(image_size, resize)
-        self._root, self.split = Path(root), split
-        self._image_size, self._resize = image_size, resize
-        if unlabelled and _is_image(self._root):
-            self._root, self._prefix = self._root.parent, ""
-            self.class_names, self._names = (), [Path(root).name]
-            return
-        splits = _layout(self._root)
-        classes = {name for node in splits.values() for name in _folders(node)}
-        if unlabelled and len(classes) < 2 and list(splits) == ["all"]:
+        self.split, self._image_size, self._resize = split, image_size, resize
+        self._root, self._findings = Path(root), None
+        self._groups = None if groups is None else Path(groups)
+        one = unlabelled and _is_image(self._root)
+        self._tree = Tree.of_file(self._root) if one else Tree(self._root)
+        for table in (labels, groups):
+            if table is not None:  # which may lie beside the images
+                self._tree.hide(Path(table))
+        splits = {"all": ""} if one else layout(self._tree, class_names=tuple(class_names))
+        folders = {name for prefix in splits.values() for name in self._tree.folders_in(prefix)}
+        loose = labels is not None or (
+            unlabelled and self._has_no_classes(splits, folders, class_names)
+        )
+        if unlabelled and list(splits) == ["all"] and (loose or len(folders) < 2):
             split = "all"
         if split not in splits:
             raise ValueError(f"{root} has no split {split!r}; it has {', '.join(splits)}")
-        self._prefix = _relative(splits[split], self._root)
-        self.class_names = tuple(sorted(classes))
-        if classes:
-            self._names = _files(splits[split])
-        elif unlabelled:
-            self._names = sorted(n.name for n in splits[split].iterdir() if not _ignored(n.name))
-        else:
-            raise ValueError(f"{root} holds no class folders (such as NORMAL and PNEUMONIA)")
-        if not self._names:
-            where = "the class folders of " if classes else ""
+        self._prefix = splits[split]
+        files = self._tree.images_in(self._prefix)
+        self.class_names = () if loose else tuple(in_order(folders))
+        if labels is not None:
+            read = tables.read_labels(
+                Path(labels), self._tree, self._prefix, files, columns=class_names
+            )
+            self.class_names, files = read.class_names, read.files
+            self.labels, self._findings = read.labels, read.findings
+        elif not loose:
+            files = self._in_classes(files)
+        self._files = files
+        if not self._files:
+            where = "" if loose else "the class folders of "
             raise ValueError(f"{where}{root}, split {split!r}, hold no files")
 
-    @property
+    def _has_no_classes(
+        self, splits: dict[str, str], folders: set[str], class_names: Sequence[str]
+    ) -> bool:
+        if not folders:
+            return True
+        if folders == {*class_names}:
+            return False
+        roots = splits.values()
+        if any(prefix in self._tree.media(prefix) for prefix in roots):
+            return True
+        return len(folders) == 1 and any(images_beside(self._tree, prefix) for prefix in roots)
+
+    def _in_classes(self, files: list[str]) -> list[str]:
+        if not self.class_names:
+            raise ValueError(
+                f"{self._root} holds no class folders (such as NORMAL and PNEUMONIA), and no CSV "
+                "file of labels is given"
+            )
+        if beside := images_beside(self._tree, self._prefix):
+            warnings.warn(
+                f"{len(beside)} images of {self._root} are left out, such as {beside[0]}: they lie "
+                f"beside the class folders {', '.join(self.class_names)}",
+                stacklevel=2,
+            )
+        return [name for name in files if "/" in name]
+
+    @functools.cached_property
     def names(self) -> list[str]:
-        """Name of every record, in order: class folder, slash, file; or the file alone."""
-        return self._names
+        """Name of every record, in order: its path from the class folders, or where there are none.
+
+        With them it begins with the class folder.
+        """
+        return self._files
 
     @functools.cached_property
     def labels(self) -> Int64[np.ndarray, " records"]:
         """Label of every record, in order."""
         index = {name: i for i, name in enumerate(self.class_names)}
-        return np.array([index.get(n.partition("/")[0], -1) for n in self._names], np.int64)
+        return np.array([index.get(n.partition("/")[0], -1) for n in self._files], np.int64)
+
+    @property
+    def findings(self) -> Int64[np.ndarray, "records classes"] | None:
+        """Of a CSV file in which several classes may be true of an image; else `None`."""
+        return self._findings
 
     @functools.cached_property
     def groups(self) -> list[str]:
         """Patient of every record, in order."""
-        return [parse_name(name)[1] for name in self._names]
+        if self._groups is not None:
+            return tables.read_groups(self._groups, self._tree, self._prefix, self._files)
+        return [parse_name(name)[1] for name in self._files]
+
+    def path(self, index: int) -> str:
+        """Where the file of a record lies."""
+        return f"{self._tree.root}/{self._prefix}{self._files[index]}"
+
+    def content(self, index: int) -> bytes:
+        """The file of a record."""
+        return self._tree.read(f"{self._prefix}{self._files[index]}")
 
     def original(self, index: int) -> Original:
         """The image of a file, and the file itself where it is DICOM; see `Source.original`."""
-        name = self._names[index]
-        data, path = self._read(name), f"{self._root}/{self._prefix}{name}"
+        data, path = self.content(index), self.path(index)
         if is_dicom(data):
             return Original(decode_dicom(data, path), data)
         return Original(decode(data, path))
 
-    def content(self, index: int) -> bytes:
-        """The file as it is."""
-        return self._read(self._names[index])
-
     def _record(self, index: int) -> Record:
-        name = self._names[index]
-        cause, group = parse_name(name)
         image = self.original(index).image
         return Record(
             image=fit(image, image_size=self._image_size, resize=self._resize),
             label=int(self.labels[index]),
-            name=name,
-            cause=cause,
-            group=group,
+            name=self.names[index],
+            cause=parse_name(self._files[index])[0],
+            group=self.groups[index],
         )
 
-    def _read(self, name: str) -> bytes:
-        if self._zip is None:
-            return (self._root / f"{self._prefix}{name}").read_bytes()
-        try:
-            return self._zip.read(f"{self._prefix}{name}")
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            # a checksum that does not fit, an unknown compression, a password, a cut file
-            raise ImageError(f"{self._root}/{self._prefix}{name}: {error}") from error
-
-    @functools.cached_property
-    def _zip(self) -> zipfile.ZipFile | None:
-        return None if self._root.is_dir() else zipfile.ZipFile(self._root)
-
     def __len__(self) -> int:
-        return len(self._names)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # an open file does not travel to Grain's worker processes; each opens its own
-        return {k: v for k, v in self.__dict__.items() if k != "_zip"}
+        return len(self._files)
 
     def __repr__(self) -> str:
         return (
@@ -175,73 +210,3 @@ class FolderSource(Source):
 def _is_image(root: Path) -> bool:
     """Whether a path is for the decoders: no folder, no zip file, and not the half of one."""
     return root.is_file() and root.suffix.lower() != ".zip" and not zipfile.is_zipfile(root)
-
-
-def splits_of(root: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The splits that a folder or zip file of class folders has.
-
-    Args:
-      root: the folder or zip file.
-
-    Returns:
-      Those of "train", "val", "test" that are there, else `("all",)`.
-
-    Raises:
-      FileNotFoundError: `root` does not exist.
-      ValueError: `root` is a file but no zip file.
-
-    Example:
-      >>> import tempfile
-      >>> with tempfile.TemporaryDirectory() as root:
-      ...     splits_of(root)
-      ('all',)
-    """
-    return tuple(_layout(Path(root)))
-
-
-def _layout(root: Path) -> dict[str, _Node]:
-    """The split folders by name, or the one folder of class folders as "all"."""
-    if not root.exists():
-        raise FileNotFoundError(f"no such folder or zip file: {root}")
-    node: _Node = root
-    if not root.is_dir():
-        if not zipfile.is_zipfile(root):
-            raise ValueError(f"{root} is neither a folder nor a (whole) zip file")
-        node = zipfile.Path(root)
-    while True:
-        folders = _folders(node)
-        if splits := {name: folders[name] for name in SPLITS if name in folders}:
-            return splits
-        inner = next(iter(folders.values()), None)
-        if len(folders) != 1 or inner is None or not _folders(inner):
-            return {"all": node}
-        node = inner
-
-
-def _folders(node: _Node) -> dict[str, _Node]:
-    return {n.name: n for n in node.iterdir() if n.is_dir() and not _ignored(n.name)}
-
-
-def _files(split: _Node) -> list[str]:
-    """`class/file` for every file of a split, sorted."""
-    names = []
-    for label, folder in _folders(split).items():
-        for node in folder.iterdir():
-            if _ignored(node.name):
-                continue
-            if node.is_dir():
-                raise ValueError(f"{node} is a folder within a class folder; move its files up")
-            names.append(f"{label}/{node.name}")
-    return sorted(names)
-
-
-def _ignored(name: str) -> bool:
-    return name.startswith(".") or name in _IGNORED
-
-
-def _relative(node: _Node, root: Path) -> str:
-    """Path of a node within the root, "" or ending in a slash."""
-    if isinstance(node, zipfile.Path):
-        return node.at
-    relative = node.relative_to(root).as_posix()
-    return "" if relative == "." else f"{relative}/"

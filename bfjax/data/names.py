@@ -1,26 +1,45 @@
-"""What the file names of Kermany's chest X-rays say about cause and patient."""
+"""What the names of files and folders say: the patient, the cause, the order of classes."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # person447_virus_921_1.jpeg is the one name with a fourth number
 _PERSON = re.compile(r"(person\d+)_(bacteria|virus)_\d+(?:_\d+)?\.\w+")
-# IM-0115-0001.jpeg, NORMAL2-IM-0246-0001-0002.jpeg
-_STUDY = re.compile(r"((?:NORMAL\d*-)?IM-\d+)-\d+(?:-\d+)?\.\w+")
+# of the path with its folders; each has the patient as its one group
+_PATIENTS = (
+    # Kermany: IM-0115-0001.jpeg, NORMAL2-IM-0246-0001-0002.jpeg
+    re.compile(r"(?:.*/)?((?:NORMAL\d*-)?IM-\d+)-\d+(?:-\d+)?\.\w+"),
+    # NIH ChestX-ray14: 00000003_001.png
+    re.compile(r"(?:.*/)?(000\d{5})_\d{3}\.\w+"),
+    # CheXpert: patient00001/study1/view1_frontal.jpg, or the same joined by underscores
+    re.compile(r"(?:.*/)?(patient\d+)[/_-]study\d+[/_-].*"),
+    # MIMIC-CXR: files/p10/p10000032/s50414267/ID.dcm, or the same joined
+    re.compile(r"(?:.*/)?(p\d{8})[/_-]s\d{8}(?:[/_.-].*)?"),
+    # VinDr-Mammo: images/STUDY/IMAGE.dicom, the study of one examination
+    re.compile(r"(?:.*/)?([0-9a-f]{32})/[0-9a-f]{32}\.\w+"),
+)
+# PadChest: STUDY_IMAGE.png, where whose study it is stands in its table alone
+_STUDY = re.compile(r"(?:.*/)?(\d{25,})_[\w-]+\.\w+")
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+_NUMBERED = re.compile(r"(\D*)(\d+)(\D*)")
 
 
 def parse_name(name: str) -> tuple[str, str]:
-    """Reads cause and patient from a name as Kaggle's and Mendeley's copies have it.
+    """Reads cause and patient from a file's path as public data sets have it.
 
-    Pneumonia: `person1_virus_6.jpeg` is the virus pneumonia of person1. Normal:
-    `NORMAL2-IM-0246-0001-0002.jpeg` belongs to NORMAL2-IM-0246, whose further images differ in
-    the last number; IM-0246 without the prefix is taken for somebody else. Beware: the `person`
-    numbers of the train and the test split overlap, and nobody has published whether they mean
-    the same people.
+    Kermany (Kaggle's and Mendeley's copies): `person1_virus_6.jpeg` is the virus pneumonia of
+    person1; `NORMAL2-IM-0246-0001-0002.jpeg` belongs to NORMAL2-IM-0246, whose further images
+    differ in the last number; IM-0246 without the prefix is taken for somebody else. Beware: the
+    `person` numbers of the train and the test split overlap, and nobody has published whether they
+    mean the same people.
+
+    Others: NIH ChestX-ray14, CheXpert, MIMIC-CXR; of VinDr-Mammo the study. PadChest's names tell
+    the study, not the patient, and VinDr-CXR's nothing at all (see `tells_patient`).
 
     Args:
-      name: class folder and file name, e.g. `"PNEUMONIA/person1_virus_6.jpeg"`.
+      name: path, e.g. `"PNEUMONIA/person1_virus_6.jpeg"`.
 
     Returns:
       (cause, group): the cause, `"bacteria"`, `"virus"` or `""`; the patient, for any other
@@ -29,14 +48,58 @@ def parse_name(name: str) -> tuple[str, str]:
     Example:
       >>> parse_name("PNEUMONIA/person1_virus_6.jpeg")
       ('virus', 'person1')
-      >>> parse_name("NORMAL/NORMAL2-IM-0246-0001-0002.jpeg")
-      ('', 'NORMAL2-IM-0246')
+      >>> parse_name("images/00000003_001.png")
+      ('', '00000003')
       >>> parse_name("cats/tabby.png")
       ('', 'cats/tabby.png')
     """
-    file = name.rpartition("/")[2]
-    if person := _PERSON.fullmatch(file):
+    if person := _PERSON.fullmatch(name.rpartition("/")[2]):
         return person[2], person[1]
-    if study := _STUDY.fullmatch(file):
-        return "", study[1]
+    for pattern in (*_PATIENTS, _STUDY):
+        if found := pattern.fullmatch(name):
+            return "", found[1]
     return "", name
+
+
+def tells_patient(name: str, group: str) -> bool:
+    """Whether a record's group is a patient, and not only what its name could say.
+
+    Args:
+      name: of the record.
+      group: of the record, perhaps known from elsewhere.
+
+    Returns:
+      False where the group was read from a name that does not say the patient.
+
+    Example:
+      >>> tells_patient("cats/tabby.png", "cats/tabby.png"), tells_patient("tabby.png", "Ann")
+      (False, True)
+    """
+    return group not in (name, _study(name))
+
+
+def _study(name: str) -> str | None:
+    found = _STUDY.fullmatch(name)
+    return found[1] if found else None
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Class names in their order: by number where all are numbers, or numbered alike; else as text.
+
+    Args:
+      names: such as `"0"` to `"11"`, or `"grade 1"` to `"grade 10"`.
+
+    Returns:
+      All of them.
+
+    Example:
+      >>> in_order(["10", "9", "0"]), in_order(["grade 10", "grade 2"]), in_order(["b", "a1"])
+      (['0', '9', '10'], ['grade 2', 'grade 10'], ['a1', 'b'])
+    """
+    ordered = sorted(names)
+    if all(map(_NUMBER.fullmatch, ordered)):
+        return sorted(ordered, key=float)
+    found = [_NUMBERED.fullmatch(name) for name in ordered]
+    if all(found) and len({(f[1], f[3]) for f in found if f}) == 1:
+        return [f.string for f in sorted((f for f in found if f), key=lambda f: int(f[2]))]
+    return ordered

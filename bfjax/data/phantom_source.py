@@ -88,8 +88,8 @@ class PhantomSource(Source):
         return phantom(seed, size=self._size, positive=index % 2 == 1)
 
     def content(self, index: int) -> bytes:
-        """What it is drawn from; to draw it would take a hundred times as long as to read it."""
-        return f"{self.groups[index]} {self._size}".encode()
+        """What a phantom is drawn from."""
+        return f"phantom {self._seed} {self._split} {index} {self._size}".encode()
 
     def _record(self, index: int) -> Record:
         return Record(

@@ -20,8 +20,9 @@ from jaxtyping import Int64
 
 from bfjax import storage
 from bfjax.data.fingerprints import Fingerprint, changes, fingerprint, read_fingerprint
-from bfjax.data.folder import FolderSource, splits_of
+from bfjax.data.folder import FolderSource
 from bfjax.data.image import decode
+from bfjax.data.layout import splits_of
 from bfjax.data.source import Original, Record, Source
 
 _SEEN = "files_seen.json"
@@ -74,6 +75,10 @@ class PreparedSource(Source):
         """Patient of every record, in order."""
         return self._metadata[2]
 
+    def content(self, index: int) -> bytes:
+        """The stored image as it is encoded."""
+        return self._records[index]["image"]
+
     def original(self, index: int) -> Original:
         """The image as it was downloaded, before it was prepared; see `Source.original`.
 
@@ -82,10 +87,6 @@ class PreparedSource(Source):
         """
         source, positions = self._downloaded
         return source.original(positions[self.names[index]])
-
-    def content(self, index: int) -> bytes:
-        """The image as it was prepared, encoded."""
-        return self._records[index]["image"]
 
     @functools.cached_property
     def _downloaded(self) -> tuple[FolderSource, dict[str, int]]:

@@ -9,14 +9,18 @@ attacked images, made again from what the shards store.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jaxtyping import Integer
 
 from bfjax import data, storage
 from bfjax.evaluation import identity, summary
+from bfjax.evaluation.classes import ANY
 from bfjax.evaluation.identity import IMAGES
 from bfjax.evaluation.targets import Target
 from bfjax.types import Attack, Perturbation, Search
@@ -39,6 +43,8 @@ class Cell:
       perturbation_at: (h, w) to what the attack perturbs images of that size with, in float64;
         `None` of an attack that knows its own size alone.
       fingerprint: of the images.
+      aim: what a targeted attack moves an image to: the number of a class, or `None` for another
+        than its own, drawn by the seed. Other attacks do not ask.
       said: what the models said of clean images, for the cells of one evaluation to share.
     """
 
@@ -53,6 +59,7 @@ class Cell:
     measure: bool = True
     store_all: bool = False
     perturbation_at: Callable[[tuple[int, int]], Perturbation] | None = None
+    aim: int | None = None
     said: dict[Any, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     def shard(self, start: int) -> Path:
@@ -86,6 +93,20 @@ class Cell:
     def prefix(self, target: Target) -> str:
         """What the columns of a model begin with."""
         return "" if target.name == self.targets[0].name else f"{target.name}:"
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether several findings may be true of an image, and each counts."""
+        return self.settings.get("finding") == ANY
+
+    @functools.cached_property
+    def truth(self) -> Integer[np.ndarray, "n ..."]:
+        """The label of each image, or with `multi_label` its findings; -1 where it is not known."""
+        if not self.multi_label:
+            return np.asarray(self.source.labels, np.int32)
+        if (findings := self.source.findings) is not None:
+            return findings.astype(np.int32)
+        return np.full((len(self.source), len(self.source.class_names)), -1, np.int32)
 
     @property
     def finished(self) -> bool:
@@ -170,7 +191,9 @@ def merge(cell: Cell, seconds: float, count: int) -> dict[str, Any]:
     prefixes = {name: "" if i == 0 else f"{name}:" for i, name in enumerate(known)}
     judged = [n for n, p in prefixes.items() if f"{p}clean_prediction" in results.column_names]
     settings = cell.settings | {"models": {name: known[name] for name in judged}}
-    found = {"settings": settings} | summary.summarize(results, cell.source.class_names, judged)
+    found = {"settings": settings} | summary.summarize(
+        results, cell.source.class_names, judged, multi_label=cell.multi_label
+    )
     before = storage.read_json(cell.out / "summary.json")
     found["run"] = (
         before["run"]

@@ -24,6 +24,7 @@ from bfjax.data import feed
 from bfjax.estimate import Estimate, seconds
 from bfjax.evaluation import cells, identity
 from bfjax.evaluation.cells import Cell
+from bfjax.evaluation.classes import from_text
 from bfjax.evaluation.targets import answers
 from bfjax.types import Attack, Params, Perturbation
 
@@ -240,7 +241,7 @@ def _judge(
     images = np.stack([read_back(path, image_size=size, resize=resize) for path in files])
     whole = feed.filled(split, cell.batch_size, images)
     names = cell.source.class_names
-    labels = np.array([names.index(row["label"]) for row in rows])
+    labels = from_text([row["label"] for row in rows], names, multi_label=cell.multi_label)
     found = [
         {"file": row["file"], "written": f"{FOLDER}/{path.name}", "label": row["label"]}
         for row, path in zip(rows, files, strict=True)

@@ -5,6 +5,7 @@
 - `save` writes a checkpoint; `load` reads one as a `Predict`, `load_model` as the module.
 - `freeze` folds the batch norms into the convolutions; `as_predict` makes a `Predict` of a module.
 - `load_onnx` reads an ONNX file as a `Predict`.
+- `from_probabilities` gives the logits of a classifier that ends in a softmax or a sigmoid.
 
 A classifier of your own needs none of this: any function of one image (h, w, c) in [0, 1] that
 returns logits will do. README.md beside this file has examples for Flax, Equinox, Keras, ONNX and
@@ -31,6 +32,7 @@ from bfjax.models.hub import PREFIX as HUB
 from bfjax.models.layers import MIN_SIZE
 from bfjax.models.onnx import load_onnx, onnx_data
 from bfjax.models.pretrained import load_pretrained, settings_for
+from bfjax.models.probabilities import from_probabilities
 from bfjax.models.registry import ARCHITECTURES, build, check_weights, weights_of
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "build",
     "check_weights",
     "freeze",
+    "from_probabilities",
     "load",
     "load_config",
     "load_model",

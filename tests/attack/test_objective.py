@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from scipy.special import log_softmax
 
 from bfjax.attack import (
@@ -89,10 +90,30 @@ def test_a_label_for_each_head(unchecked):
     for loss in (binary_cross_entropy, binary_margin, is_wrong):
         with pytest.raises((ValueError, TypeError)):
             loss(jnp.zeros(3), jnp.zeros(2, int))
-    assert targeted(margin) is targeted(margin)
+    assert targeted(margin) == targeted(margin) != targeted(cross_entropy)  # one compilation
 
 
-@pytest.mark.parametrize("logits", [[[0.0, 1.0]], [0.0]])
+@pytest.mark.parametrize("loss", [cross_entropy, margin, targeted(margin)])
+@pytest.mark.parametrize("label", [[0, 0, 1], [[1]], [0.0, 1.0, 0.0]])
+def test_labels_that_are_no_single_class_are_refused_with_the_way_out(loss, label, unchecked):
+    with pytest.raises(ValueError, match=r"one class here.*argmax.*binary_cross_entropy"):
+        jax.jit(loss)(jnp.zeros(3), jnp.asarray(label))
+
+
+@pytest.mark.parametrize("z", [-30.0, -1.0, 0.0, 2.5, 80.0])
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_logit_is_the_binary_loss(z, label, x64):
+    for loss, binary in ((cross_entropy, binary_cross_entropy), (margin, binary_margin)):
+        ours, gradient = jax.value_and_grad(lambda z, loss=loss: loss(z, label))(jnp.asarray([z]))
+        sign = 2 * label - 1
+        oracle = np.logaddexp(0, -sign * z) if loss is cross_entropy else -sign * z
+        slope = -sign * scipy.special.expit(-sign * z) if loss is cross_entropy else -sign
+        np.testing.assert_allclose(ours, oracle, rtol=1e-12, atol=1e-300)
+        np.testing.assert_allclose(gradient, [slope], rtol=1e-12)
+        np.testing.assert_allclose(ours, binary(jnp.asarray([z]), label), rtol=1e-12)
+
+
+@pytest.mark.parametrize("logits", [[[0.0, 1.0]], []])
 def test_logits_of_a_wrong_shape_are_named(logits, unchecked):
     logits = jnp.asarray(logits)
     with pytest.raises(ValueError, match=r"\(classes,\)"):

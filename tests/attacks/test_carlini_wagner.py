@@ -314,5 +314,23 @@ def test_bad_images_and_logits_are_named(unchecked):
         attack.run(predict, _images(2), 0)
     with pytest.raises(ValueError, match="float in"):
         attack.run(predict, jnp.zeros(SHAPE, jnp.uint8), 0)
-    with pytest.raises(ValueError, match=r"two or more, got shape \(1,\)"):
-        attack.run(lambda image: image.sum()[None], _images(1)[0], 0)
+    with pytest.raises(ValueError, match=r"must be \(classes,\), got shape \(\)"):
+        attack.run(lambda image: image.sum(), _images(1)[0], 0)
+    with pytest.raises(ValueError, match=r"one class here, got shape \(2,\)"):
+        attack.run(lambda image: image[0, :2, 0], _images(1)[0], jnp.asarray([0, 1]))
+
+
+def test_one_logit_is_two_classes():
+    """As of a model with half of it for one class and minus half for the other."""
+
+    def one(image):
+        return 8 * (image.mean(keepdims=True)[0, 0] - 0.5)
+
+    def two(image):
+        return jnp.concatenate([-one(image), one(image)]) / 2
+
+    attack, image = carlini_wagner_l2(max_steps=50, initial_const=10.0), jnp.full(SHAPE, 0.55)
+    ours, expected = (attack.run(predict, image, 1) for predict in (one, two))
+    np.testing.assert_array_equal(ours.adversarial, expected.adversarial)
+    np.testing.assert_allclose(ours.logits, expected.logits[1:] * 2)
+    assert ours.logits[0] < 0

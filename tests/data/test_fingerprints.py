@@ -92,24 +92,28 @@ def test_labels_and_the_order_count(folder):
     assert data.changes(before, before) == ""
 
 
-class Heads(data.Source):
-    """Pictures in memory, each with a 0 or 1 for two heads."""
+class Films(data.Source):
+    """Pictures in memory, of which several findings may be true."""
 
     class_names = ("a", "b")
     names = groups = property(lambda self: ["x", "y"])
-    labels = property(lambda self: np.array([[0, 1], [1, 1]]))
+    labels = property(lambda self: np.array([-1, -1]))
+    findings = property(lambda self: np.array([[0, 1], [1, 1]]))
 
     def __len__(self):
         return 2
 
     def _record(self, index):
-        return {"image": np.full((2, 3, 1), index, np.uint8), "label": self.labels[index]}
+        return {"image": np.full((2, 3, 1), index, np.uint8), "label": -1}
 
 
-def test_heads_and_pictures_without_files_are_told_too():
-    found = data.fingerprint(Heads())
-    assert found.labels == ["0 1", "1 1"]
+def test_findings_and_pictures_without_files_are_told_too():
+    found = data.fingerprint(Films())
+    assert found.labels == ["b", "a b"]
     assert len(set(found.digests)) == 2
+    assert data.fingerprint(data.Finding(Films(), "a")).labels == ["no a", "a"]
+    part = data.fingerprint(data.Subset(Films(), [1]))
+    assert part == data.Fingerprint(["y"], ["a b"], found.digests[1:])
 
 
 def test_phantoms_are_told_by_what_they_are_drawn_from():

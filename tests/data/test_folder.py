@@ -116,10 +116,121 @@ def test_a_file_that_went_away_is_reported(tmp_path):
     assert "N/b.png" in problem
 
 
-def test_a_folder_within_a_class_folder_is_an_error(tmp_path):
-    write_files(tmp_path, {"train/N/a.png": grey(1), "train/N/more/b.png": grey(1)})
-    with pytest.raises(ValueError, match=r"N/more"):
-        load(tmp_path, "train")
+def backslashed(path: Path, files: dict[str, bytes]) -> Path:
+    """A zip file as some programs for Windows write it."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name.replace("/", "\\"), data)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "zip with backslashes"])
+def test_folders_within_class_folders_are_walked(tmp_path, kind):
+    files = {f"train/{name}.png": grey(i) for i, name in enumerate(("N/a", "N/x/y/b", "P/x/a"))}
+    root = tmp_path / "root"
+    if kind == "folder":
+        write_files(root, files)
+        (root / "train/N/x/loop").symlink_to(root / "train/N")
+    elif kind == "zip":
+        with zipfile.ZipFile(root, "w") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+    else:
+        backslashed(root, files)
+    source = load(root, "train", image_size=None)
+    assert source.names == ["N/a.png", "N/x/y/b.png", "P/x/a.png"]
+    assert source.labels.tolist() == [0, 0, 1]
+    assert [int(r["image"][0, 0, 0]) for r in source] == [0, 1, 2]
+    assert [source.content(i) for i in range(3)] == list(files.values())
+
+
+def test_a_zip_file_with_one_path_twice_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("N/a.png", grey(1))
+        archive.writestr("N\\a.png", grey(2))
+    with pytest.raises(ValueError, match=r"x\.zip holds two files N/a\.png"):
+        load(tmp_path / "x.zip", "all")
+
+
+def test_flat_folders_are_walked_where_labels_may_be_missing(tmp_path):
+    write_files(tmp_path, {"a.png": grey(1), "more/b.png": grey(2), "more/yet/c.png": grey(3)})
+    source = load(tmp_path, "test", image_size=None, unlabelled=True)
+    assert source.names == ["a.png", "more/b.png", "more/yet/c.png"]
+    assert source.class_names == ()
+
+
+def test_images_beside_class_folders_are_left_out_with_a_word(tmp_path):
+    write_files(tmp_path, {"N/a.png": grey(1), "P/b.png": grey(2), "c.png": grey(3)})
+    with pytest.warns(UserWarning, match=r"1 images of .* left out, such as c\.png"):
+        source = load(tmp_path, "all")
+    assert source.names == ["N/a.png", "P/b.png"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [[str(i) for i in range(12)], [f"grade {i}" for i in range(1, 12)], ["-1", "-0.5", "0", "3"]],
+)
+def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path, names):
+    write_files(tmp_path, {f"test/{name}/a.png": grey(i) for i, name in enumerate(names)})
+    source = load(tmp_path, "test", image_size=None)
+    assert source.class_names == tuple(names)
+    pixels = {r["name"].partition("/")[0]: int(r["image"][0, 0, 0]) for r in source}
+    assert pixels == {name: i for i, name in enumerate(names)}
+    assert [names[i] for i in source.labels] == [n.partition("/")[0] for n in source.names]
+
+
+def test_class_names_give_the_order(tmp_path):
+    write_files(tmp_path, {f"{name}/a.png": grey(1) for name in ("cat", "dog", "ant")})
+    source = load(tmp_path, "all", class_names=("dog", "ant", "cat"))
+    assert source.class_names == ("dog", "ant", "cat")
+    assert dict(zip(source.names, source.labels.tolist(), strict=True)) == {
+        "dog/a.png": 0, "ant/a.png": 1, "cat/a.png": 2,
+    }  # fmt: skip
+    assert [r["label"] for r in source] == source.labels.tolist()
+    assert [load("phantom", class_names=("PNEUMONIA", "NORMAL"))[i]["label"] for i in (0, 1)] == [
+        1, 0,
+    ]  # fmt: skip
+    for bad in (("dog", "ant"), ("dog", "ant", "cat", "cow"), ("dog", "ant", "Cat")):
+        with pytest.raises(ValueError, match="has the classes ant, cat, dog, not dog, ant"):
+            load(tmp_path, "all", class_names=bad)
+
+
+def medium(files: dict[str, bytes]) -> dict[str, bytes]:
+    """What lies beside the images on a medium from a hospital."""
+    viewer = {"autorun.inf": b"[autorun]", "README.TXT": b"Dear patient", "VIEWER/view.exe": b"MZ"}
+    return {"DICOMDIR": bytes(128) + b"DICM", "INDEX.HTM": b"<html>"} | viewer | files
+
+
+@pytest.mark.parametrize("kind", ["folder", "within a folder", "zip"])
+def test_an_export_to_a_medium_is_its_dicom_images(tmp_path, kind):
+    import pydicom
+    from pydicom.data import get_testdata_file
+
+    scan = Path(get_testdata_file("CT_small.dcm")).read_bytes()
+    report = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    for tag in ("PixelData", "Rows", "Columns"):
+        delattr(report, tag)
+    report.save_as(tmp_path / "report")
+    inner = {"IMG/A/IM1": scan, "IMG/B/IM2": scan, "IMG/SR1": (tmp_path / "report").read_bytes()}
+    root = tmp_path / "export"
+    if kind == "zip":
+        backslashed(root, medium(inner))
+    else:
+        write_files(root / ("disc" if kind == "within a folder" else ""), medium(inner))
+    source = load(root, "test", image_size=None, unlabelled=True)
+    assert source.names == ["IMG/A/IM1", "IMG/B/IM2"]
+    assert source.class_names == ()
+    assert check(source) == []
+
+
+def test_an_export_within_a_class_folder(tmp_path):
+    from pydicom.data import get_testdata_file
+
+    scan = Path(get_testdata_file("CT_small.dcm")).read_bytes()
+    disc = {f"N/disc/{name}": data for name, data in medium({"IMG/IM1": scan}).items()}
+    write_files(tmp_path, disc | {"P/a.png": grey(1), "P/notes.txt": b"none"})
+    source = load(tmp_path, "all", image_size=None)
+    assert source.names == ["N/disc/IMG/IM1", "P/a.png", "P/notes.txt"]
 
 
 def test_missing_empty_and_not_a_folder(tmp_path):

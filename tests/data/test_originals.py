@@ -65,3 +65,20 @@ def test_one_label_for_all(tmp_path):
         Labelled(source, ("x", "y"), "z")
     with pytest.raises(ValueError, match="no class folders"):
         load(tmp_path, "all", image_size=4)
+
+
+def test_the_content_of_every_kind_of_source(kaggle_folder, kaggle_zip):
+    files = {k.removeprefix("chest_xray/train/"): v for k, v in kaggle_files().items()}
+    for root in (kaggle_folder / "chest_xray", kaggle_zip / "archive.zip"):
+        whole = load(root, "train", image_size=8)
+        for one in (whole, Subset(whole, [3, 0]), Labelled(Subset(whole, [4]), ("a", "b"), "b")):
+            assert [one.content(i) for i in range(len(one))] == [files[n] for n in one.names]
+            assert one.path(0) == f"{root}/chest_xray/train/{one.names[0]}".replace(
+                "chest_xray/chest_xray", "chest_xray"
+            )
+    prepared = load("chest_xray", "train", image_size=8, home=kaggle_folder)
+    for i in range(len(prepared)):
+        np.testing.assert_array_equal(decode(prepared.content(i), "x"), prepared[i]["image"])
+    one, two = (load("phantom", num_examples=3, image_size=32, seed=s) for s in (0, 1))
+    assert len({source.content(i) for source in (one, two) for i in range(3)}) == 6
+    assert one.content(1) == load("phantom", num_examples=9, image_size=32).content(1)

@@ -173,6 +173,30 @@ def test_dicom_comes_out_as_derived_dicom_and_all_else_as_png(out):
             assert new.StudyInstanceUID != PLANTED["StudyInstanceUID"]
 
 
+def test_dciodvfy_finds_no_error_in_what_is_written(dciodvfy, tmp_path):
+    """Headers as X-ray machines write them, and no header at all."""
+    headers = {
+        "left/chest.dcm": {"Modality": "DX", "BodyPartExamined": "CHEST", "ViewPosition": "PA"},
+        "left/breast.dcm": {
+            **{"Modality": "MG", "BodyPartExamined": "BREAST", "ViewPosition": "MLO"},
+            **{"ImageLaterality": "R", "FrameOfReferenceUID": "1.2.3"},
+        },
+        "right/limb.dcm": {"Modality": "CR", "BodyPartExamined": "EXTREMITY", "Laterality": "L"},
+        "right/other.dcm": {"Modality": "OT", "LossyImageCompression": "01"},
+    }
+    files = {}
+    for i, (name, tags) in enumerate(headers.items()):
+        pixels = picture(i, (20 + i, 31), name.split("/")[0], 1023, np.uint16)
+        files[name] = written(dataset(pixels, 10, **tags))
+    write_files(tmp_path / "scans", files)
+    assert run(tmp_path / "scans", tmp_path / "out", "--native") == 0
+    new = sorted((tmp_path / "out" / "adversarial").glob("*.dcm"))
+    assert len(new) == len(headers)
+    assert {path.name: dciodvfy(path) for path in new} == {path.name: [] for path in new}
+    kept = [pydicom.dcmread(path) for path in new]
+    assert [one.get("BodyPartExamined") for one in kept] == ["BREAST", "CHEST", "EXTREMITY", ""]
+
+
 def test_what_is_recorded_is_what_a_reader_of_the_files_gets(out):
     rows, told = rows_of(out), json.loads((out / "native.json").read_text())
     before = {row["file"]: row for row in rows_of(out, "records.csv")}

@@ -116,9 +116,9 @@ def test_a_later_judge_that_was_interrupted_goes_on(models, whole, tmp_path, mon
     assert "three:clean_prediction" not in rows(tmp_path, "ours")[0]
     asked, answers = [], verdicts.answers
 
-    def counting(target, *rest):
+    def counting(target, *rest, **options):
         asked.append(target.name)
-        return answers(target, *rest)
+        return answers(target, *rest, **options)
 
     monkeypatch.setattr(verdicts, "answers", counting)
     assert run(models, tmp_path, **only)["attacks"]["ours"] == whole[1]["attacks"]["ours"]

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from bfjax.data.folder import FolderSource, splits_of
+from bfjax.data.folder import FolderSource
 from bfjax.data.image import ImageError, encode_png, validate
+from bfjax.data.layout import splits_of
 from bfjax.data.source import Source, check
 
 CLASSES = ("NORMAL", "PNEUMONIA")

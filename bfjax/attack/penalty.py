@@ -1,0 +1,59 @@
+"""What an attack pays: penalties on its parameters (Eq. 5)."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Scalar
+
+from bfjax.types import Params
+
+Reduction = Literal["sum", "mean"]
+"""How a norm adds up."""
+
+
+def l1_penalty(identity: Params, weights: Params, *, reduction: Reduction = "sum") -> Partial:
+    """Σ_k λ_k ‖p_k − p0_k‖₁ over the parts of the parameters: λ_a‖a‖₁ + λ_θ‖θ − θ0‖₁ of Eq. 5.
+
+    Its gradient at p = p0 is zero (sign(0) = 0), so it does not push off the identity.
+
+    Args:
+      identity: p0, the parameters of the identity field.
+      weights: λ, a float for each part, in the same structure.
+      reduction: `"sum"` over the entries of a part, or their `"mean"`.
+
+    Returns:
+      `params -> scalar`, for `Attack.penalty`. The weights are leaves: changing them compiles
+      nothing anew.
+
+    Raises:
+      ValueError: for an unknown reduction, a negative weight or another structure.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> penalty = l1_penalty((jnp.zeros(2), jnp.ones(2)), (0.5, 2.0))
+      >>> penalty((jnp.asarray([1.0, -1.0]), jnp.ones(2))).item()
+      1.0
+
+    Reference: Tian et al., ICME 2021, Eq. 5.
+    """
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction must be one of {get_args(Reduction)}, got {reduction!r}")
+    if jax.tree.structure(identity) != jax.tree.structure(weights):
+        raise ValueError(f"one weight for each part of the parameters, got {weights}")
+    if not all(weight >= 0 for weight in jax.tree.leaves(weights)):
+        raise ValueError(f"penalty weights must not be negative, got {weights}")
+    reduce = Partial(jnp.sum if reduction == "sum" else jnp.mean)  # a Partial: static under jit
+    return Partial(_l1, reduce, identity, weights)
+
+
+def _l1(reduce: Partial, identity: Params, weights: Params, params: Params) -> Scalar:
+    def part(p, p0, weight):
+        away = p - p0
+        return weight * reduce(jnp.sign(away) * away)  # |·|, but jnp.abs has slope 1 at 0
+
+    parts = jax.tree.map(part, params, identity, weights)
+    return jnp.sum(jnp.stack(jax.tree.leaves(parts)))

@@ -1,0 +1,79 @@
+"""An attack from several random starts: a `Search`, run like an `Attack`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Scalar
+
+from bfjax.attack import loop
+from bfjax.attack.objective import is_right, is_targeted, is_wrong
+from bfjax.types import Attack, AttackResult, Image, Label, Predict, PRNGKey, as_key
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Restarts:
+    """See `restarts`."""
+
+    attack: Attack
+    number: int = dataclasses.field(metadata={"static": True})
+
+    @property
+    def max_gradients(self) -> int:
+        """Of all starts."""
+        return self.number * self.attack.num_steps * self.attack.num_draws
+
+    @property
+    def targeted(self) -> bool:
+        """Whether the attack is."""
+        return is_targeted(self.attack)
+
+    def run(
+        self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
+    ) -> AttackResult:
+        """Attacks one image, see `restarts`."""
+        if key is None:
+            raise ValueError("restarts are random: pass key=jax.random.key(...)")
+
+        def one(key: PRNGKey) -> tuple[AttackResult, Bool[Array, ""], Scalar]:
+            result = loop.run(self.attack, predict, image, label, key=key)
+            return result, stop(result.logits, label), self.attack.loss(result.logits, label)
+
+        def again(best, key: PRNGKey):
+            new = one(key)
+            better = (new[1] & ~best[1]) | ((new[1] == best[1]) & (new[2] > best[2]))
+            return jax.tree.map(lambda n, b: jnp.where(better, n, b), new, best), None
+
+        stop = self.attack.stop or (is_right if self.targeted else is_wrong)
+        keys = jax.random.split(as_key(key), self.number)
+        (best, _, _), _ = jax.lax.scan(again, one(keys[0]), keys[1:])
+        return best
+
+
+def restarts(attack: Attack, number: int) -> Restarts:
+    """An attack from several random starts; the one that fools, else of the highest loss, is kept.
+
+    Args:
+      attack: one with a random start.
+      number: of starts, at least 1.
+
+    Returns:
+      A `Search`.
+
+    Raises:
+      ValueError: for a number below 1; when traced, for a missing key.
+
+    Example:
+      >>> import bfjax
+      >>> predict = lambda x: jnp.stack([x.mean() - 0.3, 0.3 - x.mean()])
+      >>> search = restarts(bfjax.attacks.pgd(epsilon=0.3, step_size=0.1), 2)
+      >>> result = bfjax.run(search, predict, jnp.full((2, 2, 1), 0.5), 0, key=jax.random.key(0))
+      >>> int(result.logits.argmax())
+      1
+    """
+    if number < 1:
+        raise ValueError(f"number of restarts must be at least 1, got {number}")
+    return Restarts(attack, number)

@@ -1,0 +1,161 @@
+"""What the header of a DICOM file says of a person, and whether a name says it, too.
+
+Convention:
+    Nothing that is read here gets into a message or a result; see `bfjax.data.dicom`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+import unicodedata
+from typing import Any, NamedTuple
+
+from bfjax.data.dicom import guarded
+from bfjax.data.image import ImageError
+
+_STANDARD = "1.2.840.10008."  # UIDs of the standard itself, which name kinds of things
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+){4,}")
+_CONTACT = ("PatientAddress", "PatientTelephoneNumbers")
+_LONG = 4  # letters and digits; what is shorter must be a whole word to count
+
+
+class Identity(NamedTuple):
+    """What a header says of a person, each in lower case letters and digits alone.
+
+    Attributes:
+      patient: a digest of the patient's id, "" where there is none.
+      parts: what no name may contain.
+      words: what must not stand in a name between other signs.
+    """
+
+    patient: str
+    parts: frozenset[str]
+    words: frozenset[str]
+
+
+NOBODY = Identity("", frozenset(), frozenset())
+
+
+def has_image(file: Any) -> bool:
+    """Whether a DICOM file is one of pixels; others are reports, presentation states and the like.
+
+    Args:
+      file: opened.
+
+    Returns:
+      True also where the header cannot be read: whoever decodes it says why.
+    """
+    dataset = _header(file)
+    return dataset is None or "Rows" in dataset
+
+
+def identity(file: Any) -> Identity:
+    """Ids, names and dates of a header, with those of all its sequences.
+
+    Args:
+      file: a DICOM file, opened.
+
+    Returns:
+      What there is; nothing where pydicom is not installed or the header cannot be read.
+    """
+    dataset = _header(file)
+    if dataset is None:
+        return NOBODY
+    parts: set[str] = set()
+    words: set[str] = set()
+    try:
+        with guarded(""):
+            elements = list(dataset.iterall())
+            for element in elements:
+                for text in _texts(element):
+                    (parts if len(text) >= _LONG or element.VR == "PN" else words).add(text)
+            number = str(dataset.get("PatientID") or "").strip()
+    except ImageError:
+        return NOBODY
+    patient = hashlib.sha256(f"patient {number}".encode()).hexdigest()[:16] if number else ""
+    return Identity(patient, frozenset(parts), frozenset(words))
+
+
+def _header(file: Any) -> Any:
+    try:
+        pydicom = importlib.import_module("pydicom")  # by name: an optional dependency
+    except ImportError:
+        return None
+    try:
+        with guarded(""):
+            return pydicom.dcmread(file, stop_before_pixels=True, force=True)
+    except ImageError:
+        return None
+
+
+def _texts(element: Any) -> list[str]:
+    """The values of an element that tell a person, an examination or a day."""
+    kind, keyword, value = element.VR, element.keyword, element.value
+    if value is None or kind == "SQ":
+        return []
+    values = [str(one) for one in ([value] if isinstance(value, str | bytes) else _several(value))]
+    if kind == "PN":
+        words = (word for one in values for word in re.split(r"[\^=\s,.\-]+", one))
+        return [plain(word) for word in words if sum(map(str.isalpha, word)) >= 3]
+    if kind == "UI":
+        return [plain(one) for one in values if one and not one.startswith(_STANDARD)]
+    if kind in ("DA", "DT"):
+        days = [found for one in values if (found := re.match(r"(\d{4})\.?(\d\d)\.?(\d\d)", one))]
+        orders = ((1, 2, 3), (3, 2, 1), (2, 3, 1))
+        return ["".join(day[i] for i in order) for day in days for order in orders]
+    told = keyword.endswith(("ID", "IDs", "Number")) and keyword != "StudyID"
+    if kind in ("LO", "SH") and (told or keyword in _CONTACT):
+        return [text for one in values if (text := plain(one))]
+    if keyword == "StudyID":  # often a mere 1
+        return [text for one in values if len(text := plain(one)) >= _LONG]
+    return []
+
+
+def _several(value: Any) -> list[Any]:
+    # pydicom's MultiValue is no list; its PersonName iterates over its letters
+    return list(value) if type(value).__name__ == "MultiValue" else [value]
+
+
+def plain(text: str) -> str:
+    """Lower case letters and digits, without accents.
+
+    Args:
+      text: any.
+
+    Returns:
+      What is left of it.
+
+    Example:
+      >>> plain("Müller^Anna-Lena 7")
+      'mullerannalena7'
+    """
+    folded = unicodedata.normalize("NFKD", text).casefold()
+    return "".join(filter(str.isalnum, folded))
+
+
+def tells(name: str, who: Identity) -> bool:
+    """Whether a path tells what a header does, or is made of a UID.
+
+    Args:
+      name: the path.
+      who: of the header.
+
+    Returns:
+      True where some folder or the file does.
+
+    Example:
+      >>> doe = Identity("", frozenset({"doe", "20200131"}), frozenset({"7"}))
+      >>> tells("X/scan of 2020-01-31.dcm", doe), tells("X/7.dcm", doe), tells("X/77.dcm", doe)
+      (True, True, False)
+    """
+    if _UID.search(name):
+        return True
+    for component in name.split("/"):
+        whole = plain(component)
+        if any(part in whole for part in who.parts):
+            return True
+        if who.words & {plain(word) for word in re.split(r"[\W_]+", component)}:
+            return True
+    return False
