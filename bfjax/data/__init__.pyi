@@ -1,6 +1,7 @@
 from . import feed as feed
 from .derived import derived_dicom, write_png16
 from .dicom import decode_dicom
+from .fingerprints import Fingerprint, changes, digest, fingerprint, read_fingerprint
 from .image import ImageError, decode, fit, to_float
 from .loading import load
 from .source import Original, Record, Source, check
@@ -9,6 +10,7 @@ from .views import Finding, Findings, Labelled, Ordered, Subset
 __all__ = [
     "Finding",
     "Findings",
+    "Fingerprint",
     "ImageError",
     "Labelled",
     "Ordered",
@@ -16,13 +18,17 @@ __all__ = [
     "Record",
     "Source",
     "Subset",
+    "changes",
     "check",
     "decode",
     "decode_dicom",
     "derived_dicom",
+    "digest",
     "feed",
+    "fingerprint",
     "fit",
     "load",
+    "read_fingerprint",
     "to_float",
     "write_png16",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from bfjax import attacks, data, estimate, progress, storage
-from bfjax.evaluation import native, rebuilding, runner, summary
+from bfjax.evaluation import identity, native, rebuilding, runner, summary
 from bfjax.evaluation.cells import Cell
 from bfjax.evaluation.config import AttackConfig, BiasFieldConfig, EvaluateConfig
 from bfjax.evaluation.estimate import of_cell
@@ -26,8 +26,10 @@ def attack(config: AttackConfig) -> None:
         natives = [native.of_native(cell)] if config.native else []
         estimate.show([of_cell(cell), *natives])
         return
-    found = attack_dataset(config)
+    found, ran = _attack(config)
     if jax.process_index() == 0:
+        if not ran:
+            print(f"{config.out}: finished before, nothing was run")
         summary.show(found, config.out)
 
 
@@ -37,8 +39,10 @@ def evaluate(config: EvaluateConfig) -> None:
         rows = evaluation_cells(config).values()
         estimate.show([of_cell(cell) for row in rows for cell in row.values()])
         return
-    found = evaluate_models(config)
+    found, ran = _evaluate(config)
     if jax.process_index() == 0:
+        if not ran:
+            print(f"{config.out}: finished before, nothing was run")
         summary.show_transfer(found, config.out)
 
 
@@ -55,15 +59,21 @@ def attack_dataset(config: AttackConfig) -> dict[str, Any]:
       ValueError: for options, images or checkpoints that do not fit, naming the culprit.
       FileNotFoundError: for missing data or checkpoints.
     """
+    return _attack(config)[0]
+
+
+def _attack(config: AttackConfig) -> tuple[dict[str, Any], bool]:
+    """What `attack_dataset` returns, and whether there was anything left to do."""
     cell = attack_cell(config)
-    finished = (config.out / "summary.json").exists()
+    ran, first = not cell.finished, jax.process_index() == 0
     with progress.bar() as bar:
         found = runner.complete(cell, bar, "attacking")
-    if config.gallery and not finished and jax.process_index() == 0:
-        rebuilding.draw_cases(cell, config.gallery)
-    if config.native and jax.process_index() == 0:
+    if first and config.gallery:
+        ran |= rebuilding.draw_cases(cell, config.gallery)
+    if first and config.native:
+        ran |= not native.is_written(cell)
         found["native"] = native.write(cell)
-    return found
+    return found, ran
 
 
 def evaluate_models(config: EvaluateConfig) -> dict[str, Any]:
@@ -79,17 +89,27 @@ def evaluate_models(config: EvaluateConfig) -> dict[str, Any]:
       ValueError: for options, images or checkpoints that do not fit, naming the culprit.
       FileNotFoundError: for missing data or checkpoints.
     """
+    return _evaluate(config)[0]
+
+
+def _evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], bool]:
+    """What `evaluate_models` returns, and whether there was anything left to do."""
     found: dict[str, dict[str, Any]] = {}
+    ran = False
     with progress.bar() as bar:
         for name, row in evaluation_cells(config).items():
             for source, cell in row.items():
+                ran |= not cell.finished
                 found.setdefault(name, {})[source] = runner.complete(
                     cell, bar, f"{name} on {source}"
                 )
-    whole = summary.transfer(found) | {"run": storage.environment()}
+    whole = summary.transfer(found)
+    before = storage.read_json(config.out / "summary.json")
+    same = not ran and before.get("attacks") == whole["attacks"]
+    whole["run"] = before["run"] if same else storage.environment()
     if jax.process_index() == 0:
         storage.write_json(config.out / "summary.json", whole)
-    return whole
+    return whole, ran
 
 
 def attack_cell(config: AttackConfig) -> Cell:
@@ -110,11 +130,14 @@ def attack_cell(config: AttackConfig) -> Cell:
     ]
     source = _load_source(config, targets)
     options = {f.name: getattr(config, f.name) for f in dataclasses.fields(BiasFieldConfig)}
-    made = attacks.bias_field(source[0]["image"].shape, **options)
+    shape = source[0]["image"].shape
+    made = attacks.bias_field(shape, **options)
     settings = dataclasses.asdict(config) | {"extent": list(config.extent)}
     for presentational in ("gallery", "native", "model", "dry_run"):
         del settings[presentational]
-    cell = _cell(config, made, targets, source, config.out, settings, store_all=True)
+    about = {target.name: identity.of_target(target, shape) for target in targets}
+    whole = _fingerprint(source), about
+    cell = _cell(config, made, targets, source, config.out, settings, *whole, store_all=True)
     at = functools.partial(bias_field_at, options)
     return dataclasses.replace(cell, perturbation_at=at)
 
@@ -143,6 +166,8 @@ def evaluation_cells(config: EvaluateConfig) -> dict[str, dict[str, Cell]]:
     ]
     source = _load_source(config, sources)
     shape = source[0]["image"].shape
+    about = {target.name: identity.of_target(target, shape) for target in [*sources, *judging]}
+    fingerprint = _fingerprint(source)
     found: dict[str, dict[str, Cell]] = {}
     said: dict[Any, dict[str, Any]] = {}
     for name, text in config.attacks.items():
@@ -153,7 +178,10 @@ def evaluation_cells(config: EvaluateConfig) -> dict[str, dict[str, Cell]]:
             for other in ("attacks", "sources", "dry_run"):
                 del settings[other]
             out = config.out / name / attacked.name
-            cell = _cell(config, made, targets, source, out, settings, store_all=config.store_all)
+            whole = fingerprint, about
+            cell = _cell(
+                config, made, targets, source, out, settings, *whole, store_all=config.store_all
+            )
             found.setdefault(name, {})[attacked.name] = dataclasses.replace(cell, said=said)
     return found
 
@@ -165,6 +193,8 @@ def _cell(
     source: data.Source,
     out: Path,
     settings: dict[str, Any],
+    fingerprint: data.Fingerprint,
+    about: dict[str, dict[str, Any]],
     *,
     store_all: bool,
 ) -> Cell:
@@ -179,10 +209,8 @@ def _cell(
         "class_names": list(source.class_names),
         "image_size": targets[0].config.image_size,
         "resize": targets[0].config.resize,
-        "models": {
-            t.name: {"sha256": t.config.sha256, "architecture": t.config.architecture}
-            for t in targets
-        },
+        "models": {t.name: about[t.name] for t in targets},
+        "images": fingerprint.sha256,
     }
     return Cell(
         attack=made,
@@ -191,10 +219,17 @@ def _cell(
         out=out,
         settings=settings,
         batch_size=config.batch_size,
+        fingerprint=fingerprint,
         seed=config.seed,
         measure=config.measure,
         store_all=store_all,
     )
+
+
+def _fingerprint(source: data.Source) -> data.Fingerprint:
+    with progress.bar() as bar:
+        task = bar.add_task("looking through the images", total=len(source))
+        return data.fingerprint(source, lambda: bar.advance(task))
 
 
 def _load_source(config: AttackConfig | EvaluateConfig, targets: Sequence[Target]) -> data.Source:

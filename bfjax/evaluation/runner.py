@@ -42,6 +42,7 @@ def complete(cell: Cell, bar: Progress, description: str) -> dict[str, Any]:
     Raises:
       ValueError, OSError: as `run`.
     """
+    cell.same_settings()
     if not cell.finished:
         started = time.perf_counter()
         total = len(cell.images(cell.missing())) * cell.num_gradients
@@ -52,7 +53,6 @@ def complete(cell: Cell, bar: Progress, description: str) -> dict[str, Any]:
         if jax.process_index() == 0:
             cells.merge(cell, time.perf_counter() - started, count)
         _wait(f"{cell.out}: summary")
-    cell.same_settings()
     return json.loads((cell.out / "summary.json").read_text(encoding="utf-8"))
 
 
@@ -81,7 +81,6 @@ def run(cell: Cell, on_step: Callable[[int], object] = lambda gradients: None) -
       ValueError: for images or weights that do not fit, naming the culprit.
       OSError: a shard cannot be written; the earlier ones stay.
     """
-    cell.same_settings()
     missing, unjudged = cell.left()
     split = feed.split_locally()
     ready = cells.placed(cell, feed.on_every(split)) if missing or unjudged else cell

@@ -8,7 +8,7 @@ import hashlib
 import importlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,11 +27,21 @@ Outputs = Literal["logits", "probabilities"]
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A model on which adversarial images are made, or that judges them."""
+    """A model on which adversarial images are made, or that judges them.
+
+    Attributes:
+      name: of its folder, file or function.
+      predict: one image to its logits.
+      config: what is known of it.
+      parts: what belongs to it beside what `config.sha256` is of: name to sha256.
+      programs: the modules of its Python functions.
+    """
 
     name: str
     predict: Predict
     config: models.Checkpoint
+    parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    programs: tuple[str, ...] = ()
 
 
 def load_target(
@@ -72,6 +82,8 @@ def load_target(
         "+".join(target.name for target in found),
         ensemble([target.predict for target in found]),
         dataclasses.replace(found[0].config, **whole),
+        {f"{one.name}: {part}": sha256 for one in found for part, sha256 in one.parts.items()},
+        tuple(name for one in found for name in one.programs),
     )
 
 
@@ -79,14 +91,21 @@ def _one(text: str, image_size: int | None) -> Target:
     path = Path(text)
     if path.suffix == ".onnx":
         predict, side = models.load_onnx(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest, *others = map(_digest, [path, *(files := models.onnx_data(path))])
         record = models.Checkpoint("onnx", {}, digest, image_size=side or image_size)
-        return Target(path.stem, predict, record)
+        names = [file.relative_to(path.parent).as_posix() for file in files]
+        return Target(path.stem, predict, record, dict(zip(names, others, strict=True)))
     if not path.exists() and re.fullmatch(r"[\w.]+:\w+", text):
         return _function(text, image_size)
     record = models.load_config(path)
+    parts = {models.CONFIG: record.settings_digest}
     record = dataclasses.replace(record, image_size=record.image_size or image_size)
-    return Target(path.resolve().name, models.load(path), record)
+    return Target(path.resolve().name, models.load(path), record, parts)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:  # of any size
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _function(text: str, image_size: int | None) -> Target:
@@ -105,7 +124,7 @@ def _function(text: str, image_size: int | None) -> Target:
     file = getattr(module, "__file__", None)
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
     record = models.Checkpoint(text, {}, digest, image_size=image_size)
-    return Target(attribute, as_pytree(function), record)
+    return Target(attribute, as_pytree(function), record, programs=(name,))
 
 
 def class_names(target: Target, image_shape: tuple[int, ...]) -> tuple[str, ...]:

@@ -274,7 +274,7 @@ def test_an_error_about_a_scan_says_nothing_of_the_patient_either(tmp_path, capf
     assert not any(word in said for word in ("JANE", "Jane", "MRN-471147", "19700131", "ACC-0815"))
 
 
-def test_a_file_that_is_missing_is_written_again_and_only_that_one(root, out, tmp_path):
+def test_a_file_that_is_missing_is_written_again_and_only_that_one(root, out, tmp_path, capsys):
     again = tmp_path / "again"
     shutil.copytree(out, again)
     files = sorted((again / "adversarial").iterdir())
@@ -289,7 +289,9 @@ def test_a_file_that_is_missing_is_written_again_and_only_that_one(root, out, tm
     for name in ("native.csv", "native.json", "summary.json", "records.csv"):
         assert (again / name).read_bytes() == (out / name).read_bytes(), name
     stamp = (again / "native.json").stat().st_ino
+    capsys.readouterr()
     assert run(*arguments) == 0  # nothing is left to do
+    assert f"{again}: finished before, nothing was run\n" in capsys.readouterr().out
     assert (again / "native.json").stat().st_ino == stamp
 
 
@@ -336,7 +338,11 @@ def test_an_original_that_is_no_longer_readable_or_there_is_named(tmp_path, caps
     (images / "right/one.png").rename(images / "right/other.png")
     assert run(images, out, "--native") == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"{images} no longer holds the images of {out}" in line
+    assert f"{out} holds results of other images: right/one.png is gone" in line
+    (images / "right/other.png").write_bytes(whole)
+    assert run(images, out, "--native") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "right/one.png is now right/other.png; bring those back" in line
 
 
 @pytest.mark.slow

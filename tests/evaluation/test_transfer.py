@@ -88,7 +88,7 @@ def test_each_cell_is_like_the_folder_of_an_attack(finished):
         for source in ("one", "two"):
             cell = config.out / name / source
             assert {p.name for p in cell.iterdir()} == {
-                "settings.json", "summary.json", "records.csv", "shards"
+                "settings.json", "images.parquet", "summary.json", "records.csv", "shards"
             }  # fmt: skip
             settings = json.loads((cell / "settings.json").read_text())
             assert settings["attack"] == ATTACKS[name]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bfjax import estimate
+from bfjax.evaluation import identity
 from bfjax.evaluation.finished import Run, load_run
 from bfjax.evaluation.maps import runner, summary
 from bfjax.evaluation.maps.config import ExplainConfig
@@ -26,7 +27,11 @@ def explain(config: ExplainConfig) -> None:
     if config.dry_run:
         estimate.show([runner.of_maps(run)])
         return
-    summary.show(runner.complete(run), run.out)
+    finished = (run.out / "summary.json").exists()
+    found = runner.complete(run)
+    if finished:
+        print(f"{run.out}: finished before, nothing was run")
+    summary.show(found, run.out)
 
 
 def explain_attack(config: ExplainConfig) -> dict[str, Any]:
@@ -63,13 +68,11 @@ def map_run(config: ExplainConfig) -> MapRun:
     if config.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {config.batch_size}")
     attacked, target = load_run(config.dir, where=config.data), load_target(config.model)
-    name, sha256 = attacked.model
-    if target.config.sha256 != sha256:
-        raise ValueError(
-            f"{config.dir} attacked {name}, whose weights have the sha256 {sha256}; those of "
-            f"{config.model} have {target.config.sha256}"
-        )
-    options = _options(config, attacked.source[0]["image"].shape)
+    shape = attacked.source[0]["image"].shape
+    name, _ = attacked.model
+    known, now = attacked.settings["models"][name], identity.of_target(target, shape)
+    identity.same_model(name, known, now, config.dir, way="name the model that was attacked there")
+    options = _options(config, shape)
     fooled = attacked.fooled()
     rows = _drawn(config, fooled)
     settings = dataclasses.asdict(config)

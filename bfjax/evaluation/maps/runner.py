@@ -24,6 +24,7 @@ from bfjax.estimate import Estimate
 from bfjax.evaluation.classes import ANY, from_text
 from bfjax.evaluation.finished import Run
 from bfjax.evaluation.gallery import choose
+from bfjax.evaluation.identity import nothing_there
 from bfjax.evaluation.maps import gallery, summary
 from bfjax.explain import (
     MapOptions,
@@ -92,6 +93,9 @@ def complete(run: MapRun) -> dict[str, Any]:
     Raises:
       ValueError: the folder holds maps of other settings, or an image is not the one attacked.
     """
+    run.attacked.check(run.rows)
+    if not (run.out / "settings.json").exists():
+        nothing_there(run.out, "shards")
     storage.same_settings(run.out / "settings.json", run.settings)
     path = run.out / "summary.json"
     if path.exists():
