@@ -1,9 +1,10 @@
 from . import feed as feed
+from .bad_files import bad_files, check
 from .derived import derived_dicom, write_png16
 from .dicom import decode_dicom
 from .image import ImageError, decode, fit, to_float
 from .loading import load
-from .source import Original, Record, Source, check
+from .source import Original, Record, Source
 from .views import Finding, Labelled, Ordered, Subset
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Record",
     "Source",
     "Subset",
+    "bad_files",
     "check",
     "decode",
     "decode_dicom",

@@ -104,7 +104,8 @@ def load(
         class_names=class_names,
     )
     source = subsample(folder, num_examples, seed=seed)
-    return _ordered(source, class_names, path) if source.class_names else source
+    few = unlabelled and len(source.class_names) < 2  # they are not the classes of a model
+    return source if few else _ordered(source, class_names, path)
 
 
 def _ordered(source: Source, class_names: Sequence[str], where: object) -> Source:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from bfjax import attacks, data, estimate, progress, storage
-from bfjax.evaluation import native, rebuilding, runner, summary
+from bfjax.evaluation import matching, native, rebuilding, runner, skipping, summary
 from bfjax.evaluation.cells import Cell
 from bfjax.evaluation.config import AttackConfig, BiasFieldConfig, EvaluateConfig
 from bfjax.evaluation.estimate import of_cell
@@ -57,7 +57,7 @@ def attack_dataset(config: AttackConfig) -> dict[str, Any]:
     """
     cell = attack_cell(config)
     finished = (config.out / "summary.json").exists()
-    with progress.bar() as bar:
+    with skipping.all_bad_files(cell.source), progress.bar() as bar:
         found = runner.complete(cell, bar, "attacking")
     if config.gallery and not finished and jax.process_index() == 0:
         rebuilding.draw_cases(cell, config.gallery)
@@ -83,9 +83,9 @@ def evaluate_models(config: EvaluateConfig) -> dict[str, Any]:
     with progress.bar() as bar:
         for name, row in evaluation_cells(config).items():
             for source, cell in row.items():
-                found.setdefault(name, {})[source] = runner.complete(
-                    cell, bar, f"{name} on {source}"
-                )
+                with skipping.all_bad_files(cell.source):
+                    done = runner.complete(cell, bar, f"{name} on {source}")
+                found.setdefault(name, {})[source] = done
     whole = summary.transfer(found) | {"run": storage.environment()}
     if jax.process_index() == 0:
         storage.write_json(config.out / "summary.json", whole)
@@ -108,12 +108,13 @@ def attack_cell(config: AttackConfig) -> Cell:
     targets = [
         load_target(t, image_size=config.image_size) for t in (config.model, *config.targets)
     ]
-    source = _load_source(config, targets)
+    source, skipped = _load_source(config, targets)
     options = {f.name: getattr(config, f.name) for f in dataclasses.fields(BiasFieldConfig)}
     made = attacks.bias_field(source[0]["image"].shape, **options)
     settings = dataclasses.asdict(config) | {"extent": list(config.extent)}
     for presentational in ("gallery", "native", "model", "dry_run"):
         del settings[presentational]
+    settings["skipped"] = skipped
     cell = _cell(config, made, targets, source, config.out, settings, store_all=True)
     at = functools.partial(bias_field_at, options)
     return dataclasses.replace(cell, perturbation_at=at)
@@ -141,7 +142,7 @@ def evaluation_cells(config: EvaluateConfig) -> dict[str, dict[str, Cell]]:
     judging = [s for s in sources if "+" not in s.name] + [
         load_target(text) for text in config.targets
     ]
-    source = _load_source(config, sources)
+    source, skipped = _load_source(config, [*sources, *judging])
     shape = source[0]["image"].shape
     found: dict[str, dict[str, Cell]] = {}
     said: dict[Any, dict[str, Any]] = {}
@@ -149,7 +150,7 @@ def evaluation_cells(config: EvaluateConfig) -> dict[str, dict[str, Cell]]:
         made = parse_attack(text, shape)
         for attacked in sources:
             targets = [attacked, *(j for j in judging if j.name != attacked.name)]
-            settings = dataclasses.asdict(config) | {"attack": text}
+            settings = dataclasses.asdict(config) | {"attack": text, "skipped": skipped}
             for other in ("attacks", "sources", "dry_run"):
                 del settings[other]
             out = config.out / name / attacked.name
@@ -171,11 +172,21 @@ def _cell(
     if config.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {config.batch_size}")
     check_together(targets)
-    for presentational in ("out", "targets", "num_images"):
+    for presentational in ("out", "targets", "num_images", "class_names"):
         del settings[presentational]
+    # absent where not asked for: results written before there were these options have none
+    given = {
+        "labels": config.labels and str(config.labels),
+        "classes": list(config.class_names),
+        "skip_bad": config.skip_bad,
+        "skipped": settings["skipped"],
+    }
+    for name, value in given.items():
+        settings.pop(name, None)
+        settings |= {name: value} if value else {}
     settings |= {
         "label": (source.label or "predicted") if isinstance(source, data.Labelled) else None,
-        "num_images": len(source),
+        "num_images": len(source) + len(given["skipped"]),
         "class_names": list(source.class_names),
         "image_size": targets[0].config.image_size,
         "resize": targets[0].config.resize,
@@ -197,8 +208,12 @@ def _cell(
     )
 
 
-def _load_source(config: AttackConfig | EvaluateConfig, targets: Sequence[Target]) -> data.Source:
-    trained = targets[0].config
+def _load_source(
+    config: AttackConfig | EvaluateConfig, targets: Sequence[Target]
+) -> tuple[data.Source, list[str]]:
+    """The images among the classes of the models, and the names of those left out as bad."""
+    trained, model = targets[0].config, targets[0].name
+    names = matching.agreed_classes(trained.class_names, config.class_names, model=model)
     source = data.load(
         config.data,
         config.split,
@@ -207,36 +222,43 @@ def _load_source(config: AttackConfig | EvaluateConfig, targets: Sequence[Target
         num_examples=config.num_images,
         seed=config.seed,
         unlabelled=True,
+        labels=config.labels,
+        class_names=config.class_names,
     )
+    skipped: list[str] = []
+    if config.skip_bad:
+        writes = jax.process_index() == 0 and not config.dry_run
+        source, skipped = skipping.without_bad_files(source, config.out, write=writes)
+    with skipping.all_bad_files(source):
+        shape = source[0]["image"].shape
     if len(source.class_names) < 2:
-        return _labelled(config, source, targets[0])
-    if config.label is not None:
+        source = _labelled(config, source, names or class_names(targets[0], shape), model)
+    elif config.label is None:
+        source = matching.among_classes(source, names, where=config.data, model=model)
+    else:
         raise ValueError(
             f"--label {config.label}: it is for images in no class folders, and {config.data} has "
             f"the classes {', '.join(source.class_names)}"
         )
-    if trained.class_names and tuple(source.class_names) != tuple(trained.class_names):
-        raise ValueError(
-            f"{config.data} has the classes {', '.join(source.class_names)}, "
-            f"{targets[0].name} was trained on {', '.join(trained.class_names)}"
-        )
-    return source
+    matching.check_outputs(targets, source, shape)
+    return source, skipped
 
 
 def _labelled(
-    config: AttackConfig | EvaluateConfig, source: data.Source, target: Target
+    config: AttackConfig | EvaluateConfig, source: data.Source, names: Sequence[str], model: str
 ) -> data.Source:
     """Images in no class folders, or in one alone, among the classes of the attacked model."""
-    names = class_names(target, source[0]["image"].shape)
     label = config.label
     if label is None:  # the folder's name may be a class, or mean nothing
-        label = next(iter(set(source.class_names) & set(names)), "predicted")
+        label = next((matching.alike_class(n, names) for n in source.class_names), None)
+        if label is None:
+            matching.say_predicted(source, names, where=config.data, model=model)
     if label in names:
         return data.Labelled(source, names, label)
-    if label == "predicted":
+    if label in (None, "predicted"):
         return data.Labelled(source, names)
     if label.isdecimal() and int(label) < len(names):
         return data.Labelled(source, names, names[int(label)])
     raise ValueError(
-        f"--label {label} is no class of {target.name}, which tells apart {', '.join(names)}"
+        f"--label {label} is no class of {model}, which tells apart {', '.join(names)}"
     )

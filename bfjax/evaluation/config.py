@@ -62,6 +62,14 @@ class RunConfig:
     label: str | None = None
     """Class, by name or number, of all images that lie in no class folders; none, or "predicted":
     for each image what the attacked model itself predicts."""
+    labels: Path | None = None
+    """CSV file of the images' classes, in whatever folders they lie: file name, then a column of 0
+    and 1 for each class."""
+    class_names: tuple[str, ...] = ()
+    """The classes in the order of the model's outputs, where the model does not say them: the class
+    folders, or those columns of --labels that are classes."""
+    skip_bad: bool = False
+    """Leave out files that cannot be read, listed in OUT/skipped.csv, in place of ending."""
     image_size: int | None = None
     """Side of the images in pixels, where a model does not say it."""
     batch_size: int = 16

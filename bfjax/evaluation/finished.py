@@ -117,9 +117,14 @@ def load_run(
             num_examples=settings["num_images"],
             seed=settings["seed"],
             unlabelled=True,
+            labels=settings.get("labels"),
+            class_names=settings.get("classes", ()),
         )
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; --data says where the images lie now") from None
+    if skipped := set(settings.get("skipped", ())):
+        kept = [i for i, name in enumerate(source.names) if name not in skipped]
+        source = data.Subset(source, kept)
     attack = from_settings(settings, source[0]["image"].shape)
     if not any((folder / "shards").glob("*.parquet")):
         raise ValueError(f"{folder / 'shards'} holds no shards, from which images are made again")
