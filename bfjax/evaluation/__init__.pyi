@@ -5,15 +5,20 @@ from .commands import attack, attack_cell, attack_dataset, evaluate, evaluate_mo
 from .config import AttackConfig, BiasFieldConfig, EvaluateConfig
 from .estimate import of_cell
 from .finished import Rebuilt, Run, load_run
+from .matching import among_classes
+from .skipping import BadFilesError, all_bad_files, without_bad_files
 from .specification import parse_attack
 
 __all__ = [
     "AttackConfig",
+    "BadFilesError",
     "BiasFieldConfig",
     "EvaluateConfig",
     "Metrics",
     "Rebuilt",
     "Run",
+    "all_bad_files",
+    "among_classes",
     "attack",
     "attack_cell",
     "attack_dataset",
@@ -27,4 +32,5 @@ __all__ = [
     "of_cell",
     "parse_attack",
     "tabulate",
+    "without_bad_files",
 ]

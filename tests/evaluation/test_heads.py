@@ -126,6 +126,7 @@ def test_one_logit_probabilities_and_one_of_several_findings_are_one_problem(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("always:all outputs:UserWarning")
 @pytest.mark.parametrize("name", ["softmax", "one_sigmoid", "sigmoids"])
 def test_probabilities_are_noticed_once_with_the_way_out(folder, module, tmp_path, capsys, name):
     options = (*LABELS, "--finding", "Effusion") if name == "sigmoids" else LABELS[:1] + LABELS[2:3]
@@ -173,12 +174,13 @@ def test_all_findings_count(folder, module, tmp_path, early_stop):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("always:all outputs:UserWarning")
 def test_findings_are_judged_explained_reported_and_written_in_full_size(
     folder, module, tmp_path, capsys
 ):
     out = tmp_path / "out"
     options = ("--labels", folder / "findings.csv", *LABELS, "--max-change", 0.4)
-    for finding in ("any", "Mass"):
+    for finding in ("any", "Effusion"):
         out = tmp_path / finding
         arguments = ("--model", f"{module}:quarters", *options, "--finding", finding)
         assert run(folder, out, *arguments, "--dry-run") == 0
@@ -191,7 +193,7 @@ def test_findings_are_judged_explained_reported_and_written_in_full_size(
         explain = ["explain", str(out), "--model", f"{module}:quarters", "--data"]
         assert cli.main([*explain, str(folder / "images"), *maps]) == 0
         assert cli.main(["report", str(out)]) == 0
-        assert "no Mass" in (out / "report.html").read_text(encoding="utf-8")
+        assert "no Effusion" in (out / "report.html").read_text(encoding="utf-8")
     assert "all outputs of sigmoids lie in [0, 1]" in capsys.readouterr().err
 
 
