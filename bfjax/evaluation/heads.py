@@ -57,9 +57,10 @@ def num_outputs(target: Target, image_shape: tuple[int, ...]) -> int:
       ValueError: they are no vector.
     """
     found = jax.eval_shape(target.predict, jax.ShapeDtypeStruct(image_shape, np.float32))
-    if getattr(found, "ndim", None) != 1:
-        raise ValueError(f"{target.name} must return logits of shape (classes,), got {found}")
-    return found.shape[0]
+    shape = getattr(found, "shape", type(found).__name__)
+    if len(shape) != 1:
+        raise ValueError(f"{target.name} answers with shape {shape}, not (classes,)")
+    return shape[0]
 
 
 def finding_name(finding: str, known: Sequence[str]) -> str:
