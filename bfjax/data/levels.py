@@ -44,12 +44,14 @@ def to_levels(
     Reference: ITU-R BT.601.
     """
     colours = samples.shape[2] - alpha
+    top, dtype = (255, np.uint8) if full <= 255 else (65535, np.uint16)
+    if samples.shape[2] == 1 and full == top:
+        return samples[:, :, 0].astype(dtype)
     grey = samples[:, :, 0].astype(np.float64)
     if colours == 3:
         grey = sum(w * samples[:, :, i] for i, w in enumerate(_LUMA_8 if full <= 255 else _LUMA))
     if alpha:
         grey *= samples[:, :, -1] / full
-    top, dtype = (255, np.uint8) if full <= 255 else (65535, np.uint16)
     return np.floor(grey * (top / full) + 0.5).astype(dtype)
 
 

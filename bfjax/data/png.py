@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from bfjax.data.levels import Levels, to_grey, to_levels
+from bfjax.data.remarks import caught
 
 _GREY, _RGB, _PALETTE = 0, 2, 3  # colour types
 
@@ -43,7 +44,9 @@ def decode_png(opened: ImageFile.ImageFile, data: bytes, remarks: list[str]) -> 
     hole = opened.info.pop("transparency", None) if color_type in (_GREY, _RGB) else None
     if bits == 16 and (color_type != _GREY or hole is not None):
         # Pillow keeps 8 of these bits; the codec turns a transparent value into alpha
-        samples = importlib.import_module("imagecodecs").png_decode(data)
+        with caught() as said:
+            samples = importlib.import_module("imagecodecs").png_decode(data)
+        remarks += [text for text in said if "Interlace handling" not in text]  # of every such file
         return to_levels(samples, full=65535, alpha=samples.shape[2] in (2, 4))
     grey = to_grey(opened)
     if hole is not None:  # in the file's bits, which Pillow has scaled to 8

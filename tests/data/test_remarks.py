@@ -29,10 +29,15 @@ def test_what_others_say_goes_where_it_would_have_gone(caplog):
         warnings.warn("someone else's", stacklevel=1)
         logging.getLogger("tifffile").error("someone else's line")
 
-    with pytest.warns(UserWarning, match="someone else's") as kept, caught() as said:
-        other = threading.Thread(target=others)
-        other.start()
-        other.join()
+    def meanwhile() -> list[str]:
+        with caught() as said:
+            other = threading.Thread(target=others)
+            other.start()
+            other.join()
+        return said
+
+    with pytest.warns(UserWarning, match="someone else's") as kept:
+        said = meanwhile()
     assert (said, len(kept)) == ([], 1)
     assert [record.getMessage() for record in caplog.records] == ["someone else's line"]
 
