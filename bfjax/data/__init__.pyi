@@ -4,6 +4,7 @@ from .derived import derived_dicom, write_png16
 from .dicom import decode_dicom
 from .image import ImageError, decode, fit, to_float
 from .loading import load
+from .names import tells_patient
 from .source import Original, Record, Source
 from .views import Finding, Labelled, Ordered, Subset
 
@@ -24,6 +25,7 @@ __all__ = [
     "feed",
     "fit",
     "load",
+    "tells_patient",
     "to_float",
     "write_png16",
 ]

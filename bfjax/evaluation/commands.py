@@ -228,7 +228,9 @@ def _load_source(
     skipped: list[str] = []
     if config.skip_bad:
         writes = jax.process_index() == 0 and not config.dry_run
-        source, skipped = skipping.without_bad_files(source, config.out, write=writes)
+        source, skipped = skipping.without_bad_files(
+            source, config.out / skipping.LIST, write=writes
+        )
     with skipping.all_bad_files(source):
         shape = source[0]["image"].shape
     if len(source.class_names) < 2:
@@ -240,7 +242,7 @@ def _load_source(
             f"--label {config.label}: it is for images in no class folders, and {config.data} has "
             f"the classes {', '.join(source.class_names)}"
         )
-    matching.check_outputs(targets, source, shape)
+    matching.check_outputs({t.name: t.predict for t in targets}, source, shape)
     return source, skipped
 
 
