@@ -5,6 +5,7 @@ from .commands import attack, attack_cell, attack_dataset, evaluate, evaluate_mo
 from .config import AttackConfig, BiasFieldConfig, EvaluateConfig
 from .estimate import of_cell
 from .finished import Rebuilt, Run, load_run
+from .flags import flags_in_words
 from .specification import parse_attack
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "evaluate",
     "evaluate_classifier",
     "evaluate_models",
+    "flags_in_words",
     "gallery",
     "load_run",
     "maps",
