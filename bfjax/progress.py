@@ -36,3 +36,15 @@ def bar() -> Progress:
         transient=True,
         disable=not sys.stderr.isatty(),
     )
+
+
+def note(text: str) -> None:
+    """Says something on stderr that is no error and needs no action.
+
+    Args:
+      text: one line.
+
+    Example:
+      >>> note("no image is of the class B")
+    """
+    print(f"bfjax: note: {text}", file=sys.stderr, flush=True)

@@ -1,10 +1,11 @@
 from . import feed as feed
+from .bad_files import bad_files, check
 from .derived import derived_dicom, write_png16
 from .dicom import decode_dicom
 from .fingerprints import Fingerprint, changes, digest, fingerprint, read_fingerprint
 from .image import ImageError, decode, fit, to_float
 from .loading import load
-from .source import Original, Record, Source, check
+from .source import Original, Record, Source
 from .views import Finding, Findings, Labelled, Ordered, Subset
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Record",
     "Source",
     "Subset",
+    "bad_files",
     "changes",
     "check",
     "decode",

@@ -104,9 +104,11 @@ def load(
         class_names=class_names,
     )
     source = subsample(folder, num_examples, seed=seed)
-    if not source.class_names or (labels is not None and len(class_names) == 1):
-        return source  # one column is two classes
-    return _ordered(source, class_names, path)
+    # one column of a table is two classes; without labels, they are not the classes of a model
+    few = (labels is not None and len(class_names) == 1) or (
+        unlabelled and len(source.class_names) < 2
+    )
+    return source if few else _ordered(source, class_names, path)
 
 
 def _ordered(source: Source, class_names: Sequence[str], where: object) -> Source:

@@ -10,7 +10,7 @@ from typing import NamedTuple, SupportsIndex, TypedDict
 import numpy as np
 from jaxtyping import Int64
 
-from bfjax.data.image import GreyImage, ImageError
+from bfjax.data.image import GreyImage
 
 
 class Record(TypedDict):
@@ -135,28 +135,3 @@ class Source(abc.ABC):
 
     def __iter__(self) -> Iterator[Record]:
         return (self[i] for i in range(len(self)))
-
-
-def check(source: Source) -> list[str]:
-    """Reads every record and collects what is wrong with the files.
-
-    Args:
-      source: any source.
-
-    Returns:
-      One line for each file that cannot be read, beginning with its name; empty if all can.
-
-    Example:
-      >>> import bfjax.data
-      >>> check(bfjax.data.load("phantom", "test", num_examples=2, image_size=32))
-      []
-    """
-    problems = []
-    for i in range(len(source)):
-        try:
-            source[i]
-        except ImageError as error:
-            problems.append(str(error))
-        except OSError as error:  # not readable, or gone since it was listed
-            problems.append(f"{source.names[i]}: {error}")
-    return problems

@@ -6,15 +6,20 @@ from .config import AttackConfig, BiasFieldConfig, EvaluateConfig
 from .estimate import of_cell
 from .finished import Rebuilt, Run, load_run
 from .flags import flags_in_words
+from .matching import among_classes
+from .skipping import BadFilesError, all_bad_files, without_bad_files
 from .specification import parse_attack
 
 __all__ = [
     "AttackConfig",
+    "BadFilesError",
     "BiasFieldConfig",
     "EvaluateConfig",
     "Metrics",
     "Rebuilt",
     "Run",
+    "all_bad_files",
+    "among_classes",
     "attack",
     "attack_cell",
     "attack_dataset",
@@ -29,4 +34,5 @@ __all__ = [
     "of_cell",
     "parse_attack",
     "tabulate",
+    "without_bad_files",
 ]

@@ -10,13 +10,17 @@ from typing import Any
 
 import jax
 
-from bfjax import attacks, data, estimate, progress, storage
-from bfjax.evaluation import identity, native, rebuilding, runner, summary
+from bfjax import attacks, estimate, progress, storage
+from bfjax.attack import is_targeted
+from bfjax.evaluation import native, rebuilding, runner, skipping, summary
+from bfjax.evaluation.asking import Asked, ask, without_class
 from bfjax.evaluation.cells import Cell
-from bfjax.evaluation.config import AttackConfig, BiasFieldConfig, EvaluateConfig
+from bfjax.evaluation.classes import ANY
+from bfjax.evaluation.config import AttackConfig, BiasFieldConfig, EvaluateConfig, RunConfig
 from bfjax.evaluation.estimate import of_cell
-from bfjax.evaluation.specification import bias_field_at, parse_attack
-from bfjax.evaluation.targets import Target, check_together, class_names, load_target
+from bfjax.evaluation.specification import bias_field_at, of_findings, parse_attack
+from bfjax.evaluation.targets import Target, check_together, load_target
+from bfjax.types import Attack, Search
 
 
 def attack(config: AttackConfig) -> None:
@@ -66,7 +70,7 @@ def _attack(config: AttackConfig) -> tuple[dict[str, Any], bool]:
     """What `attack_dataset` returns, and whether there was anything left to do."""
     cell = attack_cell(config)
     ran, first = not cell.finished, jax.process_index() == 0
-    with progress.bar() as bar:
+    with skipping.all_bad_files(cell.source), progress.bar() as bar:
         found = runner.complete(cell, bar, "attacking")
     if first and config.gallery:
         ran |= rebuilding.draw_cases(cell, config.gallery)
@@ -100,9 +104,9 @@ def _evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], bool]:
         for name, row in evaluation_cells(config).items():
             for source, cell in row.items():
                 ran |= not cell.finished
-                found.setdefault(name, {})[source] = runner.complete(
-                    cell, bar, f"{name} on {source}"
-                )
+                with skipping.all_bad_files(cell.source):
+                    done = runner.complete(cell, bar, f"{name} on {source}")
+                found.setdefault(name, {})[source] = done
     whole = summary.transfer(found)
     before = storage.read_json(config.out / "summary.json")
     same = not ran and before.get("attacks") == whole["attacks"]
@@ -125,19 +129,11 @@ def attack_cell(config: AttackConfig) -> Cell:
       ValueError: for options or checkpoints that do not fit, naming the culprit.
       FileNotFoundError: for missing data or checkpoints.
     """
-    targets = [
-        load_target(t, image_size=config.image_size) for t in (config.model, *config.targets)
-    ]
-    source = _load_source(config, targets)
+    asked = _ask(config, [_load(config, text) for text in (config.model, *config.targets)])
     options = {f.name: getattr(config, f.name) for f in dataclasses.fields(BiasFieldConfig)}
-    shape = source[0]["image"].shape
-    made = attacks.bias_field(shape, **options)
-    settings = dataclasses.asdict(config) | {"extent": list(config.extent)}
-    for presentational in ("gallery", "native", "model", "dry_run"):
-        del settings[presentational]
-    about = {target.name: identity.of_target(target, shape) for target in targets}
-    whole = _fingerprint(source), about
-    cell = _cell(config, made, targets, source, config.out, settings, *whole, store_all=True)
+    made = attacks.bias_field(asked.image_shape, **options)
+    settings = _own(config, "gallery", "native", "model") | {"extent": list(config.extent)}
+    cell = _cell(config, made, asked, asked.targets, config.out, settings, store_all=True)
     at = functools.partial(bias_field_at, options)
     return dataclasses.replace(cell, perturbation_at=at)
 
@@ -160,118 +156,110 @@ def evaluation_cells(config: EvaluateConfig) -> dict[str, dict[str, Cell]]:
     for name in config.attacks:
         if not name or set(name) & set("/\\:\0") or name.startswith("."):
             raise ValueError(f"the attack's name {name!r} is no name for a folder")
-    sources = [load_target(text, image_size=config.image_size) for text in config.sources]
-    judging = [s for s in sources if "+" not in s.name] + [
-        load_target(text) for text in config.targets
-    ]
-    source = _load_source(config, sources)
-    shape = source[0]["image"].shape
-    about = {target.name: identity.of_target(target, shape) for target in [*sources, *judging]}
-    fingerprint = _fingerprint(source)
+    sources = [_load(config, text) for text in config.sources]
+    judges = [_load(config, text) for text in config.targets]
+    asked = _ask(config, [*sources, *judges])
+    sources, judges = asked.targets[: len(sources)], asked.targets[len(sources) :]
+    judging = [s for s in sources if "+" not in s.name] + judges
+    made = {name: parse_attack(text, asked.image_shape) for name, text in config.attacks.items()}
+    asked, aim = _aimed(config, asked, list(made.values()))
     found: dict[str, dict[str, Cell]] = {}
     said: dict[Any, dict[str, Any]] = {}
-    for name, text in config.attacks.items():
-        made = parse_attack(text, shape)
+    for name, attack in made.items():
         for attacked in sources:
             targets = [attacked, *(j for j in judging if j.name != attacked.name)]
-            settings = dataclasses.asdict(config) | {"attack": text}
-            for other in ("attacks", "sources", "dry_run"):
-                del settings[other]
+            settings = _own(config, "attacks", "sources") | {"attack": config.attacks[name]}
             out = config.out / name / attacked.name
-            whole = fingerprint, about
-            cell = _cell(
-                config, made, targets, source, out, settings, *whole, store_all=config.store_all
+            cell = _cell(config, attack, asked, targets, out, settings, store_all=config.store_all)
+            found.setdefault(name, {})[attacked.name] = dataclasses.replace(
+                cell, said=said, aim=aim
             )
-            found.setdefault(name, {})[attacked.name] = dataclasses.replace(cell, said=said)
     return found
+
+
+def _load(config: RunConfig, text: str) -> Target:
+    return load_target(
+        text,
+        image_size=config.image_size,
+        outputs=config.outputs,
+        multi_label=config.finding is not None,
+    )
+
+
+def _ask(config: AttackConfig | EvaluateConfig, targets: Sequence[Target]) -> Asked:
+    if config.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {config.batch_size}")
+    return ask(
+        targets,
+        data_set=config.data,
+        split=config.split,
+        num_images=config.num_images,
+        seed=config.seed,
+        label=config.label,
+        labels=config.labels,
+        given=config.class_names,
+        finding=config.finding,
+        skipped_in=config.out if config.skip_bad else None,
+        write=jax.process_index() == 0 and not config.dry_run,
+    )
+
+
+def _aimed(
+    config: EvaluateConfig, asked: Asked, made: Sequence[Attack | Search]
+) -> tuple[Asked, int | None]:
+    """The images, and the class that targeted attacks aim at; `None` where it is drawn for each."""
+    targeted = [attack for attack in made if is_targeted(attack)]
+    if targeted and config.finding == ANY:
+        raise ValueError(f"a targeted attack aims at one class: --finding {ANY} does not say which")
+    name, names = config.target_class, asked.source.class_names
+    if name is None:
+        return asked, None
+    if len(targeted) < len(made):
+        raise ValueError(
+            f"--target-class {name}: not all attacks are targeted; evaluate the others without it"
+        )
+    if name not in names:
+        raise ValueError(f"--target-class {name} is none of the classes {', '.join(names)}")
+    return without_class(asked, names.index(name)), names.index(name)
+
+
+def _own(config: AttackConfig | EvaluateConfig, *derived: str) -> dict[str, Any]:
+    """The options on which results depend and that `Asked.settings` does not tell."""
+    options = dataclasses.asdict(config)
+    left_out = {*derived, *RunConfig.__annotations__, "out", "targets", "target_class"} - {*_KEPT}
+    # absent where not asked for, as in results of before there were these options
+    named = {k: options.get(k) for k in ("outputs", "target_class")}
+    given = {k: v for k, v in named.items() if v not in (None, "logits")}
+    return {k: v for k, v in options.items() if k not in left_out} | given
+
+
+_KEPT = ("data", "split", "batch_size", "seed", "measure")
 
 
 def _cell(
     config: AttackConfig | EvaluateConfig,
-    made: Any,
+    made: Attack | Search,
+    asked: Asked,
     targets: Sequence[Target],
-    source: data.Source,
     out: Path,
     settings: dict[str, Any],
-    fingerprint: data.Fingerprint,
-    about: dict[str, dict[str, Any]],
     *,
     store_all: bool,
 ) -> Cell:
-    if config.batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, got {config.batch_size}")
     check_together(targets)
-    for presentational in ("out", "targets", "num_images"):
-        del settings[presentational]
-    settings |= {
-        "label": (source.label or "predicted") if isinstance(source, data.Labelled) else None,
-        "num_images": len(source),
-        "class_names": list(source.class_names),
-        "image_size": targets[0].config.image_size,
-        "resize": targets[0].config.resize,
-        "models": {t.name: about[t.name] for t in targets},
-        "images": fingerprint.sha256,
+    settings |= asked.settings | {
+        "models": {target.name: asked.models[target.name] for target in targets},
+        "images": asked.fingerprint.sha256,
     }
     return Cell(
-        attack=made,
+        attack=of_findings(made) if config.finding == ANY else made,
         targets=targets,
-        source=source,
+        source=asked.source,
         out=out,
         settings=settings,
         batch_size=config.batch_size,
-        fingerprint=fingerprint,
+        fingerprint=asked.fingerprint,
         seed=config.seed,
         measure=config.measure,
         store_all=store_all,
-    )
-
-
-def _fingerprint(source: data.Source) -> data.Fingerprint:
-    with progress.bar() as bar:
-        task = bar.add_task("looking through the images", total=len(source))
-        return data.fingerprint(source, lambda: bar.advance(task))
-
-
-def _load_source(config: AttackConfig | EvaluateConfig, targets: Sequence[Target]) -> data.Source:
-    trained = targets[0].config
-    source = data.load(
-        config.data,
-        config.split,
-        image_size=trained.image_size,
-        resize=trained.resize,
-        num_examples=config.num_images,
-        seed=config.seed,
-        unlabelled=True,
-    )
-    if len(source.class_names) < 2:
-        return _labelled(config, source, targets[0])
-    if config.label is not None:
-        raise ValueError(
-            f"--label {config.label}: it is for images in no class folders, and {config.data} has "
-            f"the classes {', '.join(source.class_names)}"
-        )
-    if trained.class_names and tuple(source.class_names) != tuple(trained.class_names):
-        raise ValueError(
-            f"{config.data} has the classes {', '.join(source.class_names)}, "
-            f"{targets[0].name} was trained on {', '.join(trained.class_names)}"
-        )
-    return source
-
-
-def _labelled(
-    config: AttackConfig | EvaluateConfig, source: data.Source, target: Target
-) -> data.Source:
-    """Images in no class folders, or in one alone, among the classes of the attacked model."""
-    names = class_names(target, source[0]["image"].shape)
-    label = config.label
-    if label is None:  # the folder's name may be a class, or mean nothing
-        label = next(iter(set(source.class_names) & set(names)), "predicted")
-    if label in names:
-        return data.Labelled(source, names, label)
-    if label == "predicted":
-        return data.Labelled(source, names)
-    if label.isdecimal() and int(label) < len(names):
-        return data.Labelled(source, names, names[int(label)])
-    raise ValueError(
-        f"--label {label} is no class of {target.name}, which tells apart {', '.join(names)}"
     )

@@ -141,10 +141,11 @@ def load_run(
             num_examples=settings["num_images"],
             seed=settings["seed"],
             unlabelled=True,
+            labels=settings.get("labels"),
+            class_names=settings.get("columns" if "finding" in settings else "classes", ()),
         )
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; --data says where the images lie now") from None
-    attack = from_settings(settings, source[0]["image"].shape)
     if not any((folder / "shards").glob("*.parquet")):
         raise ValueError(f"{folder / 'shards'} holds no shards, from which images are made again")
     table = storage.read_shards(folder / "shards")
@@ -152,6 +153,10 @@ def load_run(
         raise ValueError(f"{folder} stored no parameters: run it anew with --store-all")
     rows = storage.without_params(table).to_pylist()
     names, there = [row["file"] for row in rows], source.names
+    if settings.keys() & {"skipped", "target_class"}:  # which left images out
+        listed = set(names)
+        source = data.Subset(source, [i for i, name in enumerate(there) if name in listed])
+        there = source.names
     if there != names:
         lacking = sorted(set(names) - set(there))
         what = f"there is no {lacking[0]}" if lacking else "there are more, or in another order"
@@ -160,6 +165,7 @@ def load_run(
     if known is not None and known.sha256 != settings.get("images"):
         raise ValueError(f"{folder / identity.IMAGES} is not of the attack in that folder")
     digests = None if known is None else known.digests
+    attack = from_settings(settings, source[0]["image"].shape)
     return Run(folder, settings, rows, table, source, attack, digests)
 
 

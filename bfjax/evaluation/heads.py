@@ -11,6 +11,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from bfjax import data
 from bfjax.evaluation.classes import ANY
 from bfjax.evaluation.targets import Target
 from bfjax.types import Image, Predict
@@ -113,6 +114,33 @@ def asked(target: Target, finding: str, names: Sequence[str]) -> Target:
     config = dataclasses.replace(target.config, class_names=two_classes(finding))
     predict = Partial(_one_head, target.predict, jnp.int32(index))
     return dataclasses.replace(target, predict=predict, config=config)
+
+
+def of_finding(source: data.Source, finding: str) -> data.Source:
+    """Images with labels that say whether a finding is there, or say it of all.
+
+    Args:
+      source: of any labels, or of none.
+      finding: a name, or `ANY`.
+
+    Returns:
+      Images of two classes, or with findings; those without labels as they are.
+
+    Raises:
+      ValueError: the source does not tell of the finding.
+
+    Example:
+      >>> whole = data.load("phantom", "test", num_examples=2, image_size=32)
+      >>> of_finding(whole, "PNEUMONIA").class_names
+      ('no PNEUMONIA', 'PNEUMONIA')
+    """
+    if len(source.class_names) < 2 and source.findings is None:
+        return source
+    if finding == ANY:
+        return data.Findings(source)
+    if source.class_names == two_classes(finding):
+        return source
+    return data.Finding(source, finding)
 
 
 def two_classes(finding: str) -> tuple[str, str]:

@@ -54,7 +54,8 @@ def _placeholder(name: str, run: Run) -> str:
 def _options(run: Run, config: type) -> dict[str, Any]:
     """The settings that are options; others are derived from the models and the data."""
     names = [field.name for field in dataclasses.fields(config)]
-    return {name: run.settings[name] for name in names if name in run.settings}
+    known = run.settings | {"class_names": run.settings.get("classes", [])}
+    return {name: known[name] for name in names if name in known}
 
 
 def _line(command: str, options: dict[str, Any]) -> str:

@@ -27,7 +27,8 @@ def test_the_command_of_a_run_gives_its_settings_again(single):
     assert command == "attack"
     found = tyro.cli(AttackConfig, args=arguments)
     given = dataclasses.asdict(found) | {"extent": list(found.extent)}
-    options = set(given) & set(run.settings)
+    options = set(given) & set(run.settings) - {"class_names"}  # these are known without a word
+    assert found.class_names == ()
     assert {"degree", "max_change", "num_images", "seed", "data", "extent"} <= options
     assert {name: given[name] for name in options} == {n: run.settings[n] for n in options}
     assert set(run.settings) - options <= {"class_names", "image_size", "resize", "models"}
@@ -35,6 +36,14 @@ def test_the_command_of_a_run_gives_its_settings_again(single):
     assert str(found.model) == f"<model one, sha256 {sha256['one']}>"
     assert [str(target) for target in found.targets] == [f"<model two, sha256 {sha256['two']}>"]
     assert run.settings["image_size"] == SIZE
+
+
+def test_what_the_user_said_of_classes_is_said_again():
+    run = made_up(class_names=["b", "a"], labels="t.csv", skip_bad=True).runs[0]
+    run.settings["classes"] = ["b", "a"]
+    found = tyro.cli(AttackConfig, args=words(command_lines([run])[0][1])[1:])
+    assert (found.class_names, found.labels) == (("b", "a"), Path("t.csv"))
+    assert found.skip_bad
 
 
 def test_hard_values_survive_the_shell(tmp_path):

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from bfjax.data.bad_files import check
 from bfjax.data.folder import FolderSource
 from bfjax.data.image import ImageError, encode_png, validate
 from bfjax.data.layout import splits_of
-from bfjax.data.source import Source, check
+from bfjax.data.source import Source
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 
