@@ -139,7 +139,7 @@ class AttackInfo(NamedTuple):
       objective: loss − penalty (Eq. 5).
       loss: the loss alone.
       logits: (classes,), of the image the classifier saw (their mean over `num_draws`).
-      gradient: the largest absolute entry of the gradient.
+      gradient: the largest absolute entry of the loss's gradient; the penalty's is left out.
       stopped: whether `Attack.stop` held, so that this step and all later ones change nothing.
     """
 
@@ -156,7 +156,7 @@ class AttackFlags(NamedTuple):
     See Carlini et al., On Evaluating Adversarial Robustness, 2019, section 4.
 
     Attributes:
-      zero_gradient: at some step the gradient was exactly zero, or not finite.
+      zero_gradient: at some step the gradient of the loss was exactly zero, or not finite.
       saturated: at some step the softmax was exactly 0 or 1 in float32, which hides the gradient;
         of several heads, each sigmoid was.
       not_raised: the objective ended no higher than it began.
@@ -175,7 +175,8 @@ class AttackResult(NamedTuple):
       params: the parameters that make it, `perturbation.apply(params, image)`.
       logits: (classes,), the classifier's answer to `adversarial`.
       trace: an `AttackInfo` whose leaves have a leading axis of `num_steps`.
-      flags: whether something looks wrong; `None` from attacks that search.
+      flags: whether something looks wrong; of random restarts, with all of them. `None` from other
+        attacks that search.
     """
 
     adversarial: Image

@@ -115,7 +115,10 @@ def step(
     if attack.project is not None:
         params = attack.project(params, image)
     best = _better(state.best, info.objective, state.params)
-    info = info._replace(gradient=optax.tree.norm(gradient, ord=jnp.inf).astype(jnp.float32))
+    of_loss = gradient
+    if attack.penalty is not None:  # whose gradient would hide that the classifier's is zero
+        of_loss = jax.tree.map(jnp.subtract, gradient, jax.grad(attack.penalty)(state.params))
+    info = info._replace(gradient=optax.tree.norm(of_loss, ord=jnp.inf).astype(jnp.float32))
     if attack.stop is not None:
         logits = info.logits
         if attack.transform is not None:

@@ -58,10 +58,10 @@ def num_outputs(predict: Predict, image_shape: tuple[int, ...], *, model: str) -
       ValueError: they are no vector.
     """
     found = jax.eval_shape(predict, jax.ShapeDtypeStruct(image_shape, np.float32))
-    shape = getattr(found, "shape", type(found).__name__)
-    if len(shape) != 1:
-        raise ValueError(f"{model} answers with shape {shape}, not (classes,)")
-    return shape[0]
+    if getattr(found, "ndim", None) != 1:
+        answer = getattr(found, "shape", type(found).__name__)
+        raise ValueError(f"{model} answers with shape {answer}, not (classes,)")
+    return found.shape[0]
 
 
 def finding_name(finding: str, known: Sequence[str]) -> str:

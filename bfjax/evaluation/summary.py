@@ -14,6 +14,7 @@ import scipy.stats
 from rich.console import Console
 from rich.table import Table
 
+from bfjax.evaluation import flags
 from bfjax.evaluation.classes import from_text
 from bfjax.evaluation.measures import SAVED_AS
 from bfjax.metrics import success_rate, wilson_interval
@@ -43,6 +44,8 @@ def show(summary: dict[str, Any], out: Path) -> None:
             name = ""
     console = Console()
     console.print(table)
+    if line := flags.advice(summary.get("flags")):
+        print(line)
     more = ", native.csv, adversarial/" if "native" in summary else ""
     console.print(f"details in {out}: summary.json, records.csv, gallery/{more}", highlight=False)
 
@@ -69,7 +72,7 @@ def summarize(
     columns = {name: np.array(table[name]) for name in table.column_names}
     said = functools.partial(from_text, class_names=class_names, multi_label=multi_label)
     labels = said(table["label"].to_pylist())
-    judged = {}
+    judged, counted = {}, None
     for target in targets:
         prefix = "" if target == targets[0] else f"{target}:"
         answers = {
@@ -84,6 +87,9 @@ def summarize(
                 kind: _rate_of(labels, clean, predictions) for kind, predictions in answers.items()
             },
         }
+        if target == targets[0]:
+            resisted = _all_right(clean, labels) & _all_right(adversarial, labels)
+            counted = flags.count(columns, resisted)
         if "target" in columns:
             judged[target] |= _reached(
                 labels, clean, adversarial, said(table["target"].to_pylist())
@@ -94,6 +100,8 @@ def summarize(
         "mean_max_change": float(columns["max_change"].mean()),
         "mean_change": float(columns["mean_change"].mean()),
     }
+    if counted is not None:
+        found["flags"] = counted
     if "max_log_field" in columns:
         found["median_max_log_field"] = float(np.median(columns["max_log_field"]))
         found["mean_max_log_field"] = float(columns["max_log_field"].mean())
@@ -138,7 +146,8 @@ def transfer(found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
     Returns:
       ``{"attacks": {name: {"sources", "targets", "fooled", "correct", "rate", "low", "high",
       "mean_brisque"}}}``, as JSON holds it; rows of the matrices are sources, columns targets, the
-      rates' 95 % intervals are Wilson's. Of a targeted attack also "reached" and "reached_rate".
+      rates' 95 % intervals are Wilson's. Of a targeted attack also "reached" and "reached_rate",
+      of one that has flags also "flags", one a row.
     """
     attacks = {}
     for name, rows in found.items():
@@ -151,6 +160,8 @@ def transfer(found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
         for i, end in enumerate(("low", "high")):
             attacks[name][end] = [[pair[i] for pair in row] for row in ends]
         attacks[name]["mean_brisque"] = [row.get("mean_brisque") for row in rows.values()]
+        if any("flags" in row for row in rows.values()):
+            attacks[name]["flags"] = [row.get("flags") for row in rows.values()]
         if all("reached" in cell for row in cells for cell in row):
             attacks[name] |= {k: [[c[k] for c in row] for row in cells] for k in _REACHED}
     return {"attacks": attacks}
@@ -184,6 +195,15 @@ def show_transfer(whole: dict[str, Any], out: Path) -> None:
             for source, rates in zip(matrix["sources"], matrix[key], strict=True):
                 table.add_row(source, *("-" if r is None else f"{100 * r:.2f}" for r in rates))
             console.print(table)
+    lines = {
+        f"{name} on {source}": flags.flags_in_words(counted)
+        for name, matrix in whole["attacks"].items()
+        for source, counted in zip(matrix["sources"], matrix.get("flags", []), strict=False)
+    }
+    if told := {who: words for who, words in lines.items() if words}:
+        for who, words in told.items():
+            print(f"{who}: {words}")
+        print(flags.ADVICE)
     console.print(f"details in {out}: summary.json, ATTACK/SOURCE/records.csv", highlight=False)
 
 
@@ -202,6 +222,11 @@ def _directions(labels, clean, adversarial, class_names) -> dict[str, dict[str, 
             mine = labels[:, i] == there
             found[direction] = _rate_of(labels[mine, i], clean[mine, i], adversarial[mine, i])
     return found
+
+
+def _all_right(said, labels) -> np.ndarray:
+    """Which images are right; of findings, all of them."""
+    return (said == labels) if labels.ndim == 1 else (said == labels).all(1)
 
 
 def _others(class_names, index: int) -> str:

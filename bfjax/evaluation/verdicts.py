@@ -80,6 +80,8 @@ def judge(
     columns |= {"max_change": change.max((1, 2, 3)), "mean_change": change.mean((1, 2, 3))}
     if made.objective is not None:
         columns["objective"] = made.objective
+    if result.flags is not None:  # of which some searches have none
+        columns |= {n: np.asarray(v)[: len(labels)] for n, v in result.flags._asdict().items()}
     if made.log_fields is not None:
         columns["max_log_field"] = np.abs(made.log_fields).max((1, 2))
     if cell.measure:

@@ -128,5 +128,5 @@ def test_phantoms_are_told_by_what_they_are_drawn_from():
 def test_a_file_that_cannot_be_read_is_named(folder):
     source = data.load(folder, "all", image_size=8)
     (folder / "left/1.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"left/1\.png"):
+    with pytest.raises(data.ImageError, match=r"left/1\.png: No such file"):
         data.fingerprint(source)
