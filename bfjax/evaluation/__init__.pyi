@@ -6,6 +6,7 @@ from .config import AttackConfig, BiasFieldConfig, EvaluateConfig
 from .estimate import of_cell
 from .finished import Rebuilt, Run, load_run
 from .specification import parse_attack
+from .targets import happened
 
 __all__ = [
     "AttackConfig",
@@ -22,6 +23,7 @@ __all__ = [
     "evaluate_classifier",
     "evaluate_models",
     "gallery",
+    "happened",
     "load_run",
     "maps",
     "of_cell",
