@@ -135,4 +135,4 @@ def _run(known: argparse.Namespace, arguments: list[str]) -> int:
 
 def _one_line(message, category, filename, lineno, file=None, line=None) -> None:
     if issubclass(category, UserWarning):
-        print(f"bfjax: warning: {message}", file=sys.stderr)
+        print(f"bfjax: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -6,7 +6,7 @@ from .config import AttackConfig, BiasFieldConfig, EvaluateConfig
 from .estimate import of_cell
 from .finished import Rebuilt, Run, load_run
 from .flags import flags_in_words
-from .matching import among_classes
+from .matching import among_classes, check_outputs, say_empty_classes
 from .skipping import BadFilesError, all_bad_files, without_bad_files
 from .specification import parse_attack
 
@@ -23,6 +23,7 @@ __all__ = [
     "attack",
     "attack_cell",
     "attack_dataset",
+    "check_outputs",
     "describe",
     "evaluate",
     "evaluate_classifier",
@@ -33,6 +34,7 @@ __all__ = [
     "maps",
     "of_cell",
     "parse_attack",
+    "say_empty_classes",
     "tabulate",
     "without_bad_files",
 ]

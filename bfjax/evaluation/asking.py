@@ -64,8 +64,8 @@ def ask(
       labels: a CSV file of their classes.
       given: the classes in the order of the models' outputs, where these do not say it.
       finding: which of the outputs is asked for, where these are findings.
-      skipped_in: the folder with the list of files that cannot be read, which are left out; `None`
-        where they end the run.
+      skipped_in: the list of files that cannot be read, which are left out; `None` where they end
+        the run.
       write: that list is written.
 
     Returns:
@@ -124,7 +124,8 @@ def ask(
         )
     if finding == ANY and isinstance(source, data.Labelled) and source.label is not None:
         raise ValueError(f"--label {source.label} says nothing of all other findings: use --labels")
-    matching.check_outputs(targets, source, shape, multi_label=finding == ANY)
+    predicts = {target.name: target.predict for target in targets}
+    matching.check_outputs(predicts, source, shape, multi_label=finding == ANY)
     asked_for = {
         "labels": labels and str(labels),
         "classes": list(given),

@@ -199,7 +199,7 @@ def _ask(config: AttackConfig | EvaluateConfig, targets: Sequence[Target]) -> As
         labels=config.labels,
         given=config.class_names,
         finding=config.finding,
-        skipped_in=config.out if config.skip_bad else None,
+        skipped_in=config.out / skipping.LIST if config.skip_bad else None,
         write=jax.process_index() == 0 and not config.dry_run,
     )
 

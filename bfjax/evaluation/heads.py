@@ -33,7 +33,7 @@ def head_names(
     Raises:
       ValueError: there are more or fewer names than outputs.
     """
-    count = num_outputs(target, image_shape)
+    count = num_outputs(target.predict, image_shape, model=target.name)
     names = tuple(target.config.class_names or class_names or map(str, range(count)))
     if len(names) != count:
         raise ValueError(
@@ -43,12 +43,13 @@ def head_names(
     return names
 
 
-def num_outputs(target: Target, image_shape: tuple[int, ...]) -> int:
-    """How many outputs a model has.
+def num_outputs(predict: Predict, image_shape: tuple[int, ...], *, model: str) -> int:
+    """How many outputs a model has; nothing is computed.
 
     Args:
-      target: the model.
+      predict: the model.
       image_shape: (h, w, c) of the images it takes.
+      model: its name.
 
     Returns:
       Their number.
@@ -56,9 +57,10 @@ def num_outputs(target: Target, image_shape: tuple[int, ...]) -> int:
     Raises:
       ValueError: they are no vector.
     """
-    found = jax.eval_shape(target.predict, jax.ShapeDtypeStruct(image_shape, np.float32))
+    found = jax.eval_shape(predict, jax.ShapeDtypeStruct(image_shape, np.float32))
     if getattr(found, "ndim", None) != 1:
-        raise ValueError(f"{target.name} must return logits of shape (classes,), got {found}")
+        answer = getattr(found, "shape", type(found).__name__)
+        raise ValueError(f"{model} answers with shape {answer}, not (classes,)")
     return found.shape[0]
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bfjax import data, progress
 from bfjax.evaluation import heads
-from bfjax.evaluation.targets import Target
+from bfjax.types import Predict
 
 
 def agreed_classes(known: Sequence[str], given: Sequence[str], *, model: str) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ def among_classes(
     """
     found = tuple(source.class_names)
     if not class_names or found == tuple(class_names):
-        _say_empty(source, where)
+        say_empty_classes(source, where)
         return source
     renamed = {}
     for name in found:
@@ -83,7 +83,7 @@ def among_classes(
     if renamed:
         pairs = ", ".join(f"{name} for {other}" for name, other in renamed.items())
         warnings.warn(f"classes of {where} are taken for those of {model}: {pairs}", stacklevel=2)
-    _say_empty(ordered, where)
+    say_empty_classes(ordered, where)
     return ordered
 
 
@@ -125,7 +125,7 @@ def say_predicted(source: data.Source, class_names: Sequence[str], *, where: str
 
 
 def check_outputs(
-    targets: Sequence[Target],
+    predicts: Mapping[str, Predict],
     source: data.Source,
     image_shape: tuple[int, ...],
     *,
@@ -136,7 +136,7 @@ def check_outputs(
     Nothing is computed.
 
     Args:
-      targets: the models.
+      predicts: the models by name.
       source: the images.
       image_shape: (h, w, c) of each.
       multi_label: the outputs are findings, each for itself.
@@ -145,17 +145,23 @@ def check_outputs(
       ValueError: naming a model of which this is not so.
     """
     names = source.class_names
-    for target in targets:
-        count = heads.num_outputs(target, image_shape)
+    for model, predict in predicts.items():
+        count = heads.num_outputs(predict, image_shape, model=model)
         if (count if multi_label else max(count, 2)) != len(names):
             empty = [name for i, name in enumerate(names) if _count(source, i) == 0]
             raise ValueError(
-                f"{target.name} has {count} logits, the data {len(names)} classes "
+                f"{model} has {count} logits, the data {len(names)} classes "
                 f"({', '.join(names)})" + (f"; of {', '.join(empty)} no image" if empty else "")
             )
 
 
-def _say_empty(source: data.Source, where: str) -> None:
+def say_empty_classes(source: data.Source, where: str) -> None:
+    """Says on stderr of which classes there is no image.
+
+    Args:
+      source: the images.
+      where: they are from.
+    """
     names = source.class_names
     if empty := [name for i, name in enumerate(names) if _count(source, i) == 0]:
         progress.note(f"{where} holds no image of the class {', '.join(empty)}")

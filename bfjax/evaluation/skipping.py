@@ -54,15 +54,15 @@ def all_bad_files(*sources: data.Source) -> Generator[None]:
 
 
 def without_bad_files(
-    source: data.Source, folder: Path, *, write: bool
+    source: data.Source, path: Path, *, write: bool
 ) -> tuple[data.Source, list[str]]:
-    """The images that can be read; the others are listed in the folder of the results.
+    """The images that can be read; the others are listed.
 
     A list that is there is followed, so that a run that goes on has the images that it began with.
 
     Args:
       source: all images.
-      folder: of the results; `skipped.csv` has name and reason of each that is left out.
+      path: of the list, which has name and reason of each file that is left out.
       write: the list is written.
 
     Returns:
@@ -71,7 +71,6 @@ def without_bad_files(
     Raises:
       ValueError: none can be read, or what is there is no such list.
     """
-    path = folder / LIST
     known = _read(path)
     if known is None:
         bad = data.bad_files(source)

@@ -15,14 +15,22 @@ import numpy as np
 from flax import nnx
 
 from bfjax import data, estimate, models
-from bfjax.evaluation import Metrics, tabulate
+from bfjax.evaluation import (
+    Metrics,
+    all_bad_files,
+    among_classes,
+    check_outputs,
+    say_empty_classes,
+    tabulate,
+    without_bad_files,
+)
 from bfjax.training import exported, loop, resume
 from bfjax.training.augmentation import Augmentation
 from bfjax.training.config import ExportConfig, TrainConfig
 from bfjax.training.estimate import of_training
 from bfjax.training.exported import Export, Exported
 from bfjax.training.optimizer import make_optimizer
-from bfjax.training.patients import split_patients
+from bfjax.training.patients import split_source
 from bfjax.training.plan import Plan, balanced_weights
 from bfjax.training.step import compute_dtype
 
@@ -30,7 +38,8 @@ from bfjax.training.step import compute_dtype
 def train(config: TrainConfig) -> None:
     """The command `bfjax train`: trains, then prints the metrics on the test split."""
     if config.dry_run:
-        estimate.show([of_training(make_plan(config, _load(config, "train")))])
+        with all_bad_files(source := _load(config, "train")):
+            estimate.show([of_training(make_plan(config, source))])
         return
     finished = is_finished(config)
     metrics = train_classifier(config)
@@ -83,7 +92,8 @@ def fit(config: TrainConfig, source: data.Source, test: data.Source) -> Metrics:
       FileNotFoundError: there are no such initial weights.
     """
     if not is_finished(config):
-        return loop.follow(make_plan(config, source), test)
+        with all_bad_files(source, test):
+            return loop.follow(make_plan(config, source), test)
     metrics = resume.stored_metrics(config.out, settings_of(config))
     now = {"train": source, "test": test}
     resume.same_images(config.out, {k: resume.fingerprint(v) for k, v in now.items()})
@@ -103,14 +113,24 @@ def is_finished(config: TrainConfig) -> bool:
 
 
 def _load(config: TrainConfig, split: str) -> data.Source:
-    return data.load(
+    source = data.load(
         config.data,
         split,
         image_size=config.image_size,
         resize=config.resize,
         num_examples=config.num_examples if split == "train" else None,
         seed=config.seed,
+        labels=config.labels,
+        groups=config.groups,
+        class_names=config.class_names,
     )
+    if config.skip_bad:
+        path = config.out / f"skipped-{split}.csv"
+        writes = jax.process_index() == 0 and not config.dry_run
+        source, _ = without_bad_files(source, path, write=writes)
+    if split == "test":
+        say_empty_classes(source, f"{config.data}, split {split},")
+    return source
 
 
 def make_plan(config: TrainConfig, source: data.Source) -> Plan:
@@ -127,10 +147,7 @@ def make_plan(config: TrainConfig, source: data.Source) -> Plan:
       ValueError: settings that do not fit each other or the images.
       FileNotFoundError: there are no such initial weights.
     """
-    kept, held = split_patients(
-        np.asarray(source.labels), source.groups, fraction=config.validation, seed=config.seed
-    )
-    training = data.Subset(source, kept)
+    training, held = split_source(source, fraction=config.validation, seed=config.seed)
     steps = len(training) // config.batch_size
     if steps < 1 or config.epochs < 1:
         raise ValueError(
@@ -166,7 +183,7 @@ def make_plan(config: TrainConfig, source: data.Source) -> Plan:
         settings=settings_of(config),
         fingerprint=resume.fingerprint(source),
         training=training,
-        validation=data.Subset(source, held),
+        validation=held,
         graph=graph,
         params=params,
         statistics=statistics,
@@ -221,6 +238,12 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
     settings["compute_dtype"] = compute_dtype(config.compute_dtype)
     for free in ("out", "verbose", "save_minutes", "save_steps", "dry_run"):
         del settings[free]
+    for name in ("labels", "groups", "class_names", "skip_bad"):
+        if not settings[name]:  # as in runs from before there were these options
+            del settings[name]
+    for name in settings.keys() & {"labels", "groups"}:
+        path = Path(settings[name])
+        settings |= {name: path.name, f"{name}_sha256": _digest(path)}
     settings["data"] = Path(config.data).expanduser().resolve().name
     if config.init is not None and not config.init.startswith(models.HUB):
         init = Path(config.init).expanduser()
@@ -265,7 +288,9 @@ def export_checkpoint(config: ExportConfig) -> Exported:
         other classes, or a weight is too large for the type.
       FileNotFoundError: there is no such checkpoint, or no such data.
     """
-    return exported.run(_export(config))
+    export = _export(config)
+    with all_bad_files(export.source):
+        return exported.run(export)
 
 
 def _export(config: ExportConfig) -> Export:
@@ -280,12 +305,13 @@ def _export(config: ExportConfig) -> Export:
         resize=record.resize,
         num_examples=config.num_images,
         seed=config.seed,
+        labels=config.labels,
+        class_names=record.class_names if config.labels else (),
     )
-    if record.class_names and tuple(source.class_names) != record.class_names:
-        raise ValueError(
-            f"{config.data} has the classes {', '.join(source.class_names)}, {config.model} was "
-            f"trained on {', '.join(record.class_names)}"
-        )
+    source = among_classes(source, record.class_names, where=config.data, model=str(config.model))
+    with all_bad_files(source):
+        shape = source[0]["image"].shape
+    check_outputs({str(config.model): models.as_predict(network)}, source, shape)
     return Export(
         model=config.model,
         out=config.out,

@@ -18,6 +18,16 @@ class TrainConfig:
 
     data: str = "chest_xray"
     """Data set: chest_xray, phantom, or a folder of class folders."""
+    labels: Path | None = None
+    """CSV file of the images' classes, in whatever folders they lie: file name, then a column of 0
+    and 1 for each class."""
+    class_names: tuple[str, ...] = ()
+    """The classes in the order that the model's outputs get: the class folders, or those columns of
+    --labels that are classes; none: in alphabetical order, numbers by number."""
+    groups: Path | None = None
+    """CSV file of the images' patients, where names do not tell them: file name, patient."""
+    skip_bad: bool = False
+    """Leave out files that cannot be read, listed in OUT/skipped-train.csv and -test.csv."""
     out: Path = Path("bfjax-model")
     """Folder for the checkpoint."""
     model: str = "mobilenet_v1"
@@ -113,6 +123,8 @@ class ExportConfig:
     """Data set that both are evaluated on: chest_xray, phantom, or a folder of class folders."""
     split: str = "test"
     """Which split of it."""
+    labels: Path | None = None
+    """CSV file of the images' classes: file name, then a column of 0 and 1 for each class."""
     num_images: int | None = None
     """Only so many images, drawn by --seed."""
     batch_size: int = 32

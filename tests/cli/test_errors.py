@@ -101,6 +101,7 @@ def finals(out):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* do not tell the patient:UserWarning")
 @pytest.mark.parametrize("name", BAD_IMAGES)
 @pytest.mark.parametrize("command", ["attack", "evaluate", "train"])
 def test_a_bad_image_is_named(command, name, model, tmp_path, capsys):

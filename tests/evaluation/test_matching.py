@@ -11,7 +11,6 @@ import pytest
 
 from bfjax import cli, data, models
 from bfjax.evaluation import AttackConfig, EvaluateConfig, commands, load_run, matching
-from bfjax.evaluation.targets import Target
 from tests.data.conftest import write_files
 from tests.evaluation.test_attack import CLASSES, checkpoint
 from tests.evaluation.test_native import SIDE, png
@@ -119,21 +118,17 @@ def test_a_judge_with_other_outputs_is_refused_before_the_first_step(model, tmp_
         )
 
 
-def target(count, names=()):
-    return Target("m", outputs(count), models.Checkpoint("m", {}, "", class_names=names))
-
-
 def test_one_logit_tells_two_classes_apart(tmp_path):
     source = data.load("phantom", num_examples=2, image_size=32)
     for count in (1, 2):
-        matching.check_outputs([target(count)], source, (32, 32, 1))
+        matching.check_outputs({"m": outputs(count)}, source, (32, 32, 1))
     with pytest.raises(ValueError, match="m has 3 logits, the data 2 classes"):
-        matching.check_outputs([target(2), target(3)], source, (32, 32, 1))
+        matching.check_outputs({"l": outputs(2), "m": outputs(3)}, source, (32, 32, 1))
     write_files(tmp_path, {"a.png": LEFT, "t.csv": b"f,A,B\na.png,1,1\n"})
     several = data.load(tmp_path, "all", labels=tmp_path / "t.csv")
-    matching.check_outputs([target(2)], several, (32, 32, 1), multi_label=True)
+    matching.check_outputs({"m": outputs(2)}, several, (32, 32, 1), multi_label=True)
     with pytest.raises(ValueError, match="m has 1 logits"):
-        matching.check_outputs([target(1)], several, (32, 32, 1), multi_label=True)
+        matching.check_outputs({"m": outputs(1)}, several, (32, 32, 1), multi_label=True)
 
 
 def test_an_empty_class_folder_is_named(tmp_path, model, capsys):

@@ -146,7 +146,7 @@ def test_a_judge_whose_weights_changed_is_named(models, tmp_path):
     again = [models[0], str(checkpoint(tmp_path / "two", seed=1))]
     run(again, tmp_path / "out", **only)
     checkpoint(tmp_path / "two", seed=5)
-    with pytest.raises(ValueError, match="results of another two: its sha256 was"):
+    with pytest.raises(ValueError, match="holds results of another two: its sha256 was"):
         run(again, tmp_path / "out", **only)
 
 
