@@ -90,7 +90,7 @@ def test_class_names_are_the_order_of_the_outputs(tmp_path):
     [
         ("five", (), "five has 5 logits, "),
         ("twelve", (), "2 classes (NORMAL, PNEUMONIA)"),
-        ("nothing", (), "nothing answers with shape (), not (classes,)"),
+        ("nothing", (), "nothing must return logits, floats (classes,), got float32[]"),
         (
             "five",
             ("--class-names", "a", "NORMAL"),
