@@ -185,6 +185,7 @@ def _cell(
         settings.pop(name, None)
         settings |= {name: value} if value else {}
     settings |= {
+        "data": source.public(config.data),
         "label": (source.label or "predicted") if isinstance(source, data.Labelled) else None,
         "num_images": len(source) + len(given["skipped"]),
         "class_names": list(source.class_names),
