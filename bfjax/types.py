@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import optax
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Scalar, UInt32
 
 Image = Float[Array, "h w c"]
 """One image in [0, 1], grey (c = 1) or RGB (c = 3)."""
@@ -30,8 +30,8 @@ LogField = Float[Array, "h w"]
 """B̂ = log B at every pixel of one image (Eq. 2)."""
 Label = Int[Array, "..."] | int
 """The true class; for a multi-label head (heads,) of 0 and 1."""
-PRNGKey = Key[Array, ""]
-"""A typed key, from `jax.random.key`."""
+PRNGKey = Key[Array, ""] | UInt32[Array, " data"]
+"""A typed key, from `jax.random.key`, or one of the older sort, from `jax.random.PRNGKey`."""
 Params = PyTree
 """What an attack moves: any pytree of arrays."""
 
@@ -139,7 +139,7 @@ class AttackInfo(NamedTuple):
       objective: loss − penalty (Eq. 5).
       loss: the loss alone.
       logits: (classes,), of the image the classifier saw (their mean over `num_draws`).
-      gradient: the largest absolute entry of the gradient.
+      gradient: the largest absolute entry of the loss's gradient; the penalty's is left out.
       stopped: whether `Attack.stop` held, so that this step and all later ones change nothing.
     """
 
@@ -156,7 +156,7 @@ class AttackFlags(NamedTuple):
     See Carlini et al., On Evaluating Adversarial Robustness, 2019, section 4.
 
     Attributes:
-      zero_gradient: at some step the gradient was exactly zero, or not finite.
+      zero_gradient: at some step the gradient of the loss was exactly zero, or not finite.
       saturated: at some step the softmax was exactly 0 or 1 in float32, which hides the gradient;
         of several heads, each sigmoid was.
       not_raised: the objective ended no higher than it began.
@@ -175,7 +175,8 @@ class AttackResult(NamedTuple):
       params: the parameters that make it, `perturbation.apply(params, image)`.
       logits: (classes,), the classifier's answer to `adversarial`.
       trace: an `AttackInfo` whose leaves have a leading axis of `num_steps`.
-      flags: whether something looks wrong; `None` from attacks that search.
+      flags: whether something looks wrong; of random restarts, with all of them. `None` from other
+        attacks that search.
     """
 
     adversarial: Image
@@ -203,6 +204,39 @@ class Search(Protocol):
     ) -> AttackResult:
         """Attacks one image."""
         ...
+
+
+def as_key(key: Any) -> Any:
+    """Makes a typed key of whatever stands for a key: what takes a `key` calls this first.
+
+    Args:
+      key: a typed key, or the bits of one as `jax.random.PRNGKey` gives them; or several of
+        either, along leading axes; or `None`.
+
+    Returns:
+      The same as typed keys, which draw the same numbers; `None` stays.
+
+    Raises:
+      ValueError: for anything else, such as a seed.
+
+    Example:
+      >>> import jax
+      >>> as_key(jax.random.PRNGKey(0)) == jax.random.key(0)
+      Array(True, dtype=bool)
+      >>> as_key(0)
+      Traceback (most recent call last):
+      ...
+      ValueError: key must be a key such as jax.random.key(0), got 0
+    """
+    if key is None:
+        return None
+    kind, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
+    if kind is not None and jax.dtypes.issubdtype(kind, jax.dtypes.prng_key):
+        return key
+    if kind == np.uint32 and shape[-1:] == jax.random.key_data(jax.random.key(0)).shape:
+        return jax.random.wrap_key_data(key)
+    got = repr(key) if kind is None or not shape else f"an array {kind}{list(shape)}"
+    raise ValueError(f"key must be a key such as jax.random.key(0), got {got}")
 
 
 @jax.tree_util.register_static

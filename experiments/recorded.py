@@ -27,6 +27,9 @@ def keep(folder: Path, attack: str, source: str) -> None:
       folder: of the runs of one model on one set of images; its name is the file's.
       attack: the name of the attack.
       source: the name of the model that was attacked.
+
+    Raises:
+      ValueError: cells of other images are recorded in that file.
     """
     cell = folder / attack / source
     with (cell / "records.csv").open(newline="", encoding="utf-8") as file:
@@ -44,7 +47,14 @@ def keep(folder: Path, attack: str, source: str) -> None:
     }
     path = CELLS / f"{folder.name}.json"
     known = storage.read_json(path) or {"attacks": {}}
-    known |= {"images": [row["file"] for row in rows], "labels": digits("label")}
+    images = {"images": [row["file"] for row in rows], "labels": digits("label")}
+    # what is in the images is noted since there are fingerprints
+    contents = {one["summary"]["settings"].get("images") for one in known["attacks"].values()}
+    if (known["attacks"] and known != known | images) or (
+        contents - {None, summary["settings"].get("images")}
+    ):
+        raise ValueError(f"{path} records cells of other images than {cell}: delete it, or these")
+    known |= images
     known["attacks"][attack] = {"summary": summary, "seen": seen}
     storage.write_json(path, known)
 

@@ -1,7 +1,9 @@
 import importlib.metadata
 import os
 import shutil
+import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # before anyone imports keras
@@ -39,6 +41,25 @@ def data_root() -> Path:
     if not folder:  # a newcomer has no X-rays; .ci/run demands that these tests ran
         pytest.skip("needs the chest X-rays: set BFJAX_TEST_DATA to the folder that holds them")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def dciodvfy() -> Callable[[Path], list[str]]:
+    """What dciodvfy, of Debian's dicom3tools, calls an error in a DICOM file."""
+    program = shutil.which("dciodvfy")
+    if program is None:  # few have it; .ci/run installs it, and demands these tests
+        reason = "needs dciodvfy, which is not installed (Debian: dicom3tools)"
+        if os.environ.get("BFJAX_REQUIRE_DCIODVFY"):
+            pytest.fail(f"BFJAX_REQUIRE_DCIODVFY is set, but the test {reason}")
+        pytest.skip(reason)
+
+    def errors(path: Path) -> list[str]:
+        done = subprocess.run([program, path], capture_output=True, text=True, errors="replace")
+        said = (done.stdout + done.stderr).splitlines()
+        assert any("IOD" in line or "CRImage" in line or "SCImage" in line for line in said), said
+        return [line for line in said if line.startswith("Error")]
+
+    return errors
 
 
 @pytest.fixture

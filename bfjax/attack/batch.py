@@ -8,10 +8,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Integer, Key, Shaped
+from jaxtyping import Array, Float, Integer, Key, Shaped, UInt32
 
 from bfjax.attack import vmapped
-from bfjax.types import Attack, AttackResult, Predict, Search, as_pytree
+from bfjax.types import Attack, AttackResult, Predict, Search, as_key, as_pytree
 
 
 def run_batch(
@@ -20,7 +20,7 @@ def run_batch(
     images: Float[Array | np.ndarray, "batch h w c"],
     labels: Integer[Array | np.ndarray, "batch ..."],
     *,
-    key: Key[Array, ...] | None = None,
+    key: Key[Array, ...] | UInt32[Array, "... data"] | None = None,
     on_step: Callable[[int], object] | None = None,
 ) -> AttackResult:
     """Attacks a batch of images: `jax.vmap` of `run`, one step at a time from the host.
@@ -36,7 +36,7 @@ def run_batch(
       images: (batch, h, w, c), float in [0, 1].
       labels: (batch,), the true classes (the targets, for a targeted attack); of a model with one
         logit 0 and 1, of multi-label heads (batch, heads) of 0 and 1.
-      key: needed only where the attack is random: one typed key, split over the images, or
+      key: needed only where the attack is random: one key, split over the images, or
         (batch,) keys, one an image.
       on_step: called after each step with the number of steps done.
 
@@ -45,7 +45,8 @@ def run_batch(
 
     Raises:
       ValueError: for images that are no floats, hold NaN or leave [0, 1]; labels that are no
-        class of `predict`; a size that is not the attack's. It names the first bad image.
+        class of `predict`; a size that is not the attack's; what is no key. It names the first bad
+        image.
 
     Warns:
       UserWarning: when `predict` seems to return probabilities instead of logits, see
@@ -64,7 +65,11 @@ def run_batch(
     """
     check_batch(predict, images, labels)
     images, labels, predict = jnp.asarray(images), jnp.asarray(labels), as_pytree(predict)
-    keys = jax.random.split(key, len(images)) if key is not None and key.ndim == 0 else key
+    keys = as_key(key)
+    if keys is not None and keys.ndim == 0:
+        keys = jax.random.split(keys, len(images))
+    if keys is not None and keys.shape != (len(images),):
+        raise ValueError(f"key is one key or {len(images)}, one an image; got shape {keys.shape}")
     if not isinstance(attack, Attack):
         result, clean = _search(attack, predict, images, labels, keys)
         warn_of_probabilities(np.concatenate([clean, result.logits]), stacklevel=3)

@@ -17,7 +17,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from bfjax.attack.transforms import gaussian_kernel, smoothed
-from bfjax.types import Image, Logits, Params, Perturbation, Predict, PRNGKey, as_pytree
+from bfjax.types import Image, Logits, Params, Perturbation, Predict, PRNGKey, as_key, as_pytree
 
 View = Callable[[PRNGKey, Image], Image]
 
@@ -47,7 +47,7 @@ def resize_and_pad(*, smallest: float = 0.9, probability: float = 0.5) -> View:
         raise ValueError(f"smallest in (0, 1], probability in [0, 1]: {smallest=}, {probability=}")
 
     def view(key: PRNGKey, image: Image) -> Image:
-        size, place, coin = jax.random.split(key, 3)
+        size, place, coin = jax.random.split(as_key(key), 3)
         factor = jax.random.uniform(size, minval=smallest, maxval=1.0)
         room = (1 - factor) * jnp.asarray(image.shape[:2])
         framed = _placed(image, jnp.stack([factor, factor]), room * jax.random.uniform(place, (2,)))
@@ -77,7 +77,7 @@ def random_resize(*, smallest: float = 0.5) -> View:
         raise ValueError(f"smallest is a factor in (0, 1], got {smallest}")
 
     def view(key: PRNGKey, image: Image) -> Image:
-        factor = jax.random.uniform(key, minval=smallest, maxval=1.0)
+        factor = jax.random.uniform(as_key(key), minval=smallest, maxval=1.0)
         scale, none = jnp.stack([factor, factor]), jnp.zeros(2)
         small = _placed(image, scale, none, antialias=True)
         # beyond the small copy lies black: its own border is repeated there before it grows
@@ -111,7 +111,7 @@ def random_window(*, level: float = 0.1, width: float = 0.2) -> View:
         raise ValueError(f"level ≥ 0 and width in [0, 1), got {level=}, {width=}")
 
     def view(key: PRNGKey, image: Image) -> Image:
-        shift, gain = jax.random.uniform(key, (2,), minval=-1.0)
+        shift, gain = jax.random.uniform(as_key(key), (2,), minval=-1.0)
         return jnp.clip((image - 0.5 - level * shift) * (1 + width * gain) + 0.5, 0, 1)
 
     return view

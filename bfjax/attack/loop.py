@@ -23,6 +23,7 @@ from bfjax.types import (
     Predict,
     PRNGKey,
     Search,
+    as_key,
 )
 
 
@@ -38,7 +39,8 @@ def init(attack: Attack, image: Image, *, key: PRNGKey | None = None) -> AttackS
       The state before the first step.
 
     Raises:
-      ValueError: when the attack is random and `key` is `None`, or the image is not one.
+      ValueError: when the attack is random and `key` is `None`, `key` is none, or the image is
+        not one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -47,6 +49,7 @@ def init(attack: Attack, image: Image, *, key: PRNGKey | None = None) -> AttackS
       >>> bfjax.init(attack, jnp.full((8, 8, 1), 0.5)).params.coefficients
       Array([0.], dtype=float32)
     """
+    key = as_key(key)
     if attack.transform is not None and key is None:
         raise ValueError("this attack draws random transforms: pass key=jax.random.key(...)")
     start_key, key = (None, None) if key is None else jax.random.split(key)
@@ -112,7 +115,10 @@ def step(
     if attack.project is not None:
         params = attack.project(params, image)
     best = _better(state.best, info.objective, state.params)
-    info = info._replace(gradient=optax.tree.norm(gradient, ord=jnp.inf).astype(jnp.float32))
+    of_loss = gradient
+    if attack.penalty is not None:  # whose gradient would hide that the classifier's is zero
+        of_loss = jax.tree.map(jnp.subtract, gradient, jax.grad(attack.penalty)(state.params))
+    info = info._replace(gradient=optax.tree.norm(of_loss, ord=jnp.inf).astype(jnp.float32))
     if attack.stop is not None:
         logits = info.logits
         if attack.transform is not None:
@@ -181,7 +187,7 @@ def run(
       predict: the classifier, one image to logits.
       image: (h, w, c), float in [0, 1].
       label: the true class, or the target of a targeted attack.
-      key: a typed key, needed only where the attack is random.
+      key: needed only where the attack is random.
 
     Returns:
       `AttackResult`.
@@ -201,7 +207,7 @@ def run(
     Reference: Tian et al., ICME 2021, Eq. 3 and 5–7.
     """
     if not isinstance(attack, Attack):
-        return attack.run(predict, image, label, key=key)
+        return attack.run(predict, image, label, key=as_key(key))
     state = init(attack, image, key=key)
     state, trace = jax.lax.scan(
         lambda state, _: step(attack, predict, image, label, state),

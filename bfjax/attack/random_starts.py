@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jaxtyping import Array, Bool, Scalar
 
 from bfjax.attack import loop
 from bfjax.attack.objective import is_right, is_targeted, is_wrong
-from bfjax.types import Attack, AttackResult, Image, Label, Predict, PRNGKey
+from bfjax.types import Attack, AttackResult, Image, Label, Predict, PRNGKey, as_key
 
 
 @jax.tree_util.register_dataclass
@@ -45,10 +46,13 @@ class Restarts:
         def again(best, key: PRNGKey):
             new = one(key)
             better = (new[1] & ~best[1]) | ((new[1] == best[1]) & (new[2] > best[2]))
-            return jax.tree.map(lambda n, b: jnp.where(better, n, b), new, best), None
+            # what went wrong from one start alone did not keep the others from succeeding
+            flags = jax.tree.map(operator.and_, best[0].flags, new[0].flags)
+            result, *rest = jax.tree.map(lambda n, b: jnp.where(better, n, b), new, best)
+            return (result._replace(flags=flags), *rest), None
 
         stop = self.attack.stop or (is_right if self.targeted else is_wrong)
-        keys = jax.random.split(key, self.number)
+        keys = jax.random.split(as_key(key), self.number)
         (best, _, _), _ = jax.lax.scan(again, one(keys[0]), keys[1:])
         return best
 

@@ -17,7 +17,18 @@ from jaxtyping import Array, Bool, Scalar
 
 from bfjax.attack import loop
 from bfjax.attack.objective import is_right, is_targeted, is_wrong
-from bfjax.types import Attack, AttackResult, Image, Label, Logits, Params, Predict, PRNGKey, Search
+from bfjax.types import (
+    Attack,
+    AttackResult,
+    Image,
+    Label,
+    Logits,
+    Params,
+    Predict,
+    PRNGKey,
+    Search,
+    as_key,
+)
 
 
 class SearchInfo(NamedTuple):
@@ -96,6 +107,7 @@ class Minimal:
         self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
     ) -> AttackResult:
         """Attacks one image, see `minimal`."""
+        key = as_key(key)
 
         def attempt(i: Any, epsilon: Scalar) -> tuple[_Found, Bool[Array, ""]]:
             drawn = None if key is None else jax.random.fold_in(key, i)
@@ -199,7 +211,7 @@ class SmallestStep:
     ) -> AttackResult:
         """Attacks one image, see `smallest_step`."""
         attack = self.attack
-        state = loop.init(attack, image, key=key)
+        state = loop.init(attack, image, key=as_key(key))
 
         def lowered(params):
             return -attack.loss(predict(attack.perturbation.apply(params, image)), label)

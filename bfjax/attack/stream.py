@@ -14,7 +14,16 @@ from jaxtyping import Array, Float, Integer
 
 from bfjax.attack import vmapped
 from bfjax.attack.batch import check_batch, warn_of_probabilities
-from bfjax.types import Attack, AttackInfo, AttackResult, AttackState, Predict, PRNGKey, as_pytree
+from bfjax.types import (
+    Attack,
+    AttackInfo,
+    AttackResult,
+    AttackState,
+    Predict,
+    PRNGKey,
+    as_key,
+    as_pytree,
+)
 
 Example = tuple[int, Any, Any]
 """The number of an image, the image (h, w, c), its label."""
@@ -83,7 +92,9 @@ def run_stream(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    found = _stream(attack, as_pytree(predict), iter(examples), batch_size, key, place, on_step)
+    found = _stream(
+        attack, as_pytree(predict), iter(examples), batch_size, as_key(key), place, on_step
+    )
     for count, done in enumerate(found):
         if not count:  # what does not hold of the first images does not hold
             warn_of_probabilities(done.result.trace.logits, stacklevel=3)

@@ -43,8 +43,12 @@ def run_demo(config: DemoConfig) -> None:
     if config.dry_run:
         estimate.show(_estimates(to_train, to_attack))
         return
-    console.print(f"training a small network on {PHANTOMS} chest phantoms", highlight=False)
+    finished = training.is_finished(to_train)
+    if not finished:
+        console.print(f"training a small network on {PHANTOMS} chest phantoms", highlight=False)
     metrics = training.train_classifier(to_train)
+    if finished:
+        print(f"{to_train.out}: finished before, nothing was run")
     print(f"classifier: {evaluation.describe(metrics)}")
     console.print("attacking the test phantoms with adversarial bias fields")
     evaluation.attack(to_attack)

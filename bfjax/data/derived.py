@@ -18,31 +18,14 @@ from jaxtyping import Float, UInt16
 
 from bfjax.data.dicom import guarded, load, parse
 from bfjax.data.image import encode_png
+from bfjax.data.whitelist import SECONDARY_CAPTURE, harmless
 from bfjax.storage import replacing
-
-_COMPUTED_RADIOGRAPHY = "1.2.840.10008.5.1.4.1.1.1"
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-
-# What is copied at all, and only where the original has one of these values.
-_TERMS = {
-    "Modality": {"CR", "CT", "DX", "IO", "MG", "MR", "NM", "PT", "PX", "RF", "RG", "US", "XA"},
-    "BodyPartExamined": {
-        *("ABDOMEN", "ANKLE", "ARM", "BREAST", "CHEST", "CLAVICLE", "CSPINE", "ELBOW", "FEMUR"),
-        *("FINGER", "FOOT", "FOREARM", "HAND", "HEAD", "HIP", "HUMERUS", "KNEE", "LEG", "LSPINE"),
-        *("NECK", "PELVIS", "RIB", "SHOULDER", "SKULL", "SPINE", "STERNUM", "THORAX", "TOE"),
-        *("TSPINE", "WRIST"),
-    },
-    "ViewPosition": {"AP", "PA", "LL", "RL", "LLD", "RLD", "LLO", "RLO"},
-    "BurnedInAnnotation": {"YES", "NO"},
-    "LossyImageCompression": {"00", "01"},  # once lossy, always lossy
-}
-_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing")
 
 # Type 2 of the standard: these have to be there, and may be empty.
 _EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
-    *("SeriesNumber", "InstanceNumber", "Manufacturer", "PatientOrientation", "Laterality"),
+    *("SeriesNumber", "InstanceNumber", "Manufacturer", "PatientOrientation"),
     *("BodyPartExamined", "ViewPosition"),
 )
 
@@ -59,9 +42,10 @@ def derived_dicom(
     this nor the way back, v = round((2^b − 1) · pixel / F), ever meets a half).
 
     The file is built from nothing, not by removing: of the original it has the size, the bit
-    depth, the spacing of the pixels, and Modality, BodyPartExamined, ViewPosition,
-    BurnedInAnnotation and LossyImageCompression where these are standard terms. All UIDs are new
-    and random; what the standard wants there for the patient and the study is empty. The SOP class
+    depth, the spacing of the pixels, and Modality, BodyPartExamined, Laterality, ImageLaterality,
+    ViewPosition and BurnedInAnnotation where these are standard terms, and LossyImageCompression
+    "01" where anything says that a loss has been, the transfer syntax too. All UIDs are new and
+    random; what the standard wants there for the patient and the study is empty. The SOP class
     is the original's if that is Computed Radiography or Secondary Capture, whose mandatory
     attributes this file has; else it is Secondary Capture. PatientIdentityRemoved is "YES", unless
     the original says that annotations are burned into its pixels: these are not looked at.
@@ -98,7 +82,7 @@ def derived_dicom(
     with guarded(name):
         dataset = parse(data, name)
         size, bits = (int(dataset.Rows), int(dataset.Columns), 1), int(dataset.BitsStored)
-        tags = _harmless(dataset)
+        tags = harmless(dataset)
     if image.shape != size:
         raise ValueError(f"image must be {size}, as {name} is, got {image.shape}")
     stored = _levels(image, 2**bits - 1)[:, :, 0].astype(np.uint8 if bits <= 8 else np.uint16)
@@ -137,24 +121,6 @@ def _levels(image: Float[np.ndarray, "h w 1"], top: int) -> UInt16[np.ndarray, "
     return np.rint(np.asarray(image, np.float64) * top).astype(np.uint16)
 
 
-def _harmless(dataset: Any) -> dict[str, Any]:
-    """The whitelist's part of a header, by value as well as by tag."""
-    tags: dict[str, Any] = {"Modality": "OT", "SOPClassUID": _SECONDARY_CAPTURE}
-    for tag, terms in _TERMS.items():
-        if (value := str(dataset.get(tag))) in terms:
-            tags[tag] = value
-    decimal = importlib.import_module("pydicom.valuerep").DSfloat
-    for tag in _SPACINGS:
-        spacing = np.asarray(dataset.get(tag) or (), np.float64)
-        if spacing.shape == (2,) and (spacing > 0).all() and np.isfinite(spacing).all():
-            tags[tag] = [decimal(number, auto_format=True) for number in spacing.tolist()]
-    if dataset.get("SOPClassUID") == _COMPUTED_RADIOGRAPHY:
-        tags["SOPClassUID"] = _COMPUTED_RADIOGRAPHY
-    if "FrameOfReferenceUID" in dataset:
-        tags["FrameOfReferenceUID"] = ""  # a new one is made
-    return tags
-
-
 def _encode(tags: dict[str, Any], stored: np.ndarray, bits: int) -> bytes:
     """The new file."""
     pydicom = importlib.import_module("pydicom")
@@ -165,7 +131,7 @@ def _encode(tags: dict[str, Any], stored: np.ndarray, bits: int) -> bytes:
         new.FrameOfReferenceUID, new.PositionReferenceIndicator = _new_uid(), ""
     new.SOPInstanceUID, new.SeriesInstanceUID, new.StudyInstanceUID = (_new_uid() for _ in range(3))
     new.ImageType = ["DERIVED", "SECONDARY"]
-    if new.SOPClassUID == _SECONDARY_CAPTURE:
+    if new.SOPClassUID == SECONDARY_CAPTURE:
         new.ConversionType = "WSD"  # made on a workstation
     new.SeriesDescription = "bfjax adversarial bias field, NOT FOR CLINICAL USE"
     new.DerivationDescription = (

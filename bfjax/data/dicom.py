@@ -15,23 +15,20 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import logging
 import os
-import threading
-import warnings
+import re
 import zlib
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-from jaxtyping import Bool, Float64, Integer, Shaped
 from PIL import Image
 
-from bfjax.data.image import GreyImage, ImageError
-
-Values: TypeAlias = Shaped[np.ndarray, " values"]
-Tones: TypeAlias = Float64[np.ndarray, " values"]
+from bfjax.data.dicom_pixels import INSTALL, stored_values
+from bfjax.data.dicom_tones import render
+from bfjax.data.image import GreyImage
+from bfjax.data.levels import ImageError, plain, refuse_bomb
+from bfjax.data.remarks import caught, tell
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _NEEDED = (
@@ -39,32 +36,46 @@ _NEEDED = (
     *("BitsAllocated", "BitsStored", "PixelRepresentation"),
 )
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg (or python-gdcm)"
 
-_LOCK = threading.Lock()  # warning filters and log levels are the whole process's
+# tag, value representation; or tag, length
+_FIRST = re.compile(rb"(?:[\x02\x08]\0.\0|\0\x08\0.)(?:CS|DA|LO|OB|SH|TM|UI|UL)", re.DOTALL)
+_FIRST_IMPLICIT = re.compile(rb"\x08\0[\0-\x23]\0.\0\0\0", re.DOTALL)
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether a file is DICOM by its mark, "DICM" behind a preamble of 128 bytes.
+    """Whether a file is DICOM, by its mark or, where there is none, by its first element.
+
+    The mark is "DICM" behind a preamble of 128 bytes. Without it a file begins, at once or after
+    part of a preamble, with an element of group 2 or 8.
 
     Args:
       data: the file, or its first 132 bytes.
 
     Returns:
-      True where the mark is there.
+      True where the file is DICOM.
 
     Example:
       >>> is_dicom(bytes(128) + b"DICM"), is_dicom(b"DICM")
       (True, False)
     """
-    return data[128:132] == b"DICM"
+    return _start(data) is not None
+
+
+def _start(data: bytes) -> int | None:
+    """Where its preamble, or else its first element, is; `None` where a file is not DICOM."""
+    if data[128:132] == b"DICM":
+        return 0
+    if found := _FIRST.search(data, 0, 132):
+        return found.start()
+    return 0 if _FIRST_IMPLICIT.match(data) else None
 
 
 def decode_dicom(file: bytes | str | os.PathLike[str], name: str | None = None) -> GreyImage:
     """Decodes one DICOM file to grey as a viewer shows it first, or says why it cannot.
 
     1. Modality: the modality LUT, else slope · stored + intercept, x.
-    2. VOI: the first VOI LUT, else the first window with centre c and width w (PS3.3 C.11.2.1),
+    2. VOI: the first VOI LUT, else the first window with centre c and width w ≥ 1, or > 0 for the
+       latter two (PS3.3 C.11.2.1),
 
            LINEAR        y = (x − (c − 0.5)) / (w − 1) + 0.5, cut to [0, 1]
            LINEAR_EXACT  y = (x − c) / w + 0.5, cut to [0, 1]
@@ -73,10 +84,16 @@ def decode_dicom(file: bytes | str | os.PathLike[str], name: str | None = None) 
        else, where the file has neither, y = (x − min) / (max − min) over the image's own pixels,
        padding (PixelPaddingValue) left out: the range of all storable values would make most
        images of 12 bits nearly black. An image of one value alone is then y = 0.
-    3. Presentation: MONOCHROME1 is inverted, 1 − y.
+    3. Presentation: the presentation LUT, else MONOCHROME1 or the shape INVERSE is inverted, 1 − y.
 
-    The result is y in 255ths or 65535ths, rounded. Overlays are not drawn. Refused: colour,
-    several frames, float pixels, pixels not stored in 8 or 16 bits each.
+    The result is y in 255ths or 65535ths, rounded. Overlays are not drawn. Items without a LUT
+    count as absent. A LUT fills the range that its entries use, where the header declares more.
+    Refused: colour, several frames, float pixels, pixels not stored in 8 or 16 bits each.
+
+    A `UserWarning` names the file if all its pixels come out the same, and wherever its header was
+    not followed to the letter: no preamble, no transfer syntax (the one by which the header can be
+    read), a window without width, a LUT narrower than declared, a JPEG 2000 codestream that is
+    signed under an unsigned header.
 
     Args:
       file: the encoded bytes, or the path of a file.
@@ -88,7 +105,7 @@ def decode_dicom(file: bytes | str | os.PathLike[str], name: str | None = None) 
     Raises:
       ImageError: the file is empty, truncated, damaged, no DICOM file, holds no image or more than
         Pillow's `Image.MAX_IMAGE_PIXELS`, is of a kind refused above, or is compressed in a way
-        that no installed plugin of pydicom can read (the message says what to install).
+        that no decoder here reads (the message says what to install, where that helps).
       ImportError: pydicom is not installed.
       OSError: the path cannot be read.
 
@@ -99,14 +116,17 @@ def decode_dicom(file: bytes | str | os.PathLike[str], name: str | None = None) 
       >>> decode_dicom(b"Dear radiologist,", "letter.dcm")
       Traceback (most recent call last):
       ...
-      bfjax.data.image.ImageError: letter.dcm: no DICOM file ("DICM" is missing at byte 128)
+      bfjax.data.levels.ImageError: letter.dcm: no DICOM file ("DICM" is missing at byte 128)
 
     Reference: DICOM PS3.3, C.7.6.3 and C.11.
     """
     data, name = load(file, name)
+    remarks: list[str] = []
     with guarded(name):
-        dataset = parse(data, name)
-        return _render(dataset, _stored(dataset, name), name)
+        dataset = parse(data, name, remarks=remarks)
+        grey = render(dataset, stored_values(dataset, name, remarks), name, remarks)
+    tell(name, data, remarks + plain(grey))
+    return grey[:, :, None]
 
 
 def load(file: bytes | str | os.PathLike[str], name: str | None = None) -> tuple[bytes, str]:
@@ -128,7 +148,7 @@ def load(file: bytes | str | os.PathLike[str], name: str | None = None) -> tuple
     try:
         importlib.import_module("pydicom.pixels")  # by name: an optional dependency
     except ImportError as error:
-        raise ImportError(f"{name}: DICOM needs pydicom: pip install 'bfjax[dicom]'") from error
+        raise ImportError(f"{name}: DICOM needs pydicom: {INSTALL}") from error
     return file if isinstance(file, bytes) else Path(file).read_bytes(), name
 
 
@@ -142,27 +162,22 @@ def guarded(name: str) -> Generator[None]:
     Raises:
       ImageError: anything was raised in the block; one raised there passes through.
     """
-    logger = logging.getLogger("pydicom")
-    with _LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        level = logger.level
-        logger.setLevel(logging.CRITICAL + 1)
+    with caught():
         try:
             yield
         except ImageError:
             raise
         except Exception as error:  # nearly anything, on damaged data
             raise ImageError(f"{name}: damaged or cut short ({type(error).__name__})") from None
-        finally:
-            logger.setLevel(level)
 
 
-def parse(data: bytes, name: str) -> Any:
+def parse(data: bytes, name: str, *, remarks: list[str] | None = None) -> Any:
     """Parses a file that holds one grey image; to be called within `guarded`.
 
     Args:
       data: the file.
       name: of the file.
+      remarks: what there is to say about it is appended.
 
     Returns:
       pydicom's `FileDataset`, its pixels not yet decoded.
@@ -172,10 +187,11 @@ def parse(data: bytes, name: str) -> Any:
     """
     if not data:
         raise ImageError(f"{name}: the file is empty (zero bytes)")
-    if not is_dicom(data):
+    if (start := _start(data)) is None:
         raise ImageError(f'{name}: no DICOM file ("DICM" is missing at byte 128)')
+    data = data[start:]
     _refuse_deflated_bomb(data, name)
-    dataset = importlib.import_module("pydicom").dcmread(io.BytesIO(data))
+    dataset = importlib.import_module("pydicom").dcmread(io.BytesIO(data), force=True)
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise ImageError(f"{name}: float pixels have no known range; store integers")
     if "PixelData" not in dataset:
@@ -186,25 +202,36 @@ def parse(data: bytes, name: str) -> Any:
         raise ImageError(f"{name}: colour; only MONOCHROME1 and MONOCHROME2 are read")
     if (frames := int(dataset.get("NumberOfFrames") or 1)) != 1:
         raise ImageError(f"{name}: {frames} frames in one file; store each as a file of its own")
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and rows * columns > limit:
-        raise ImageError(
-            f"{name}: {columns}x{rows} pixels exceed the limit of {limit} (a decompression bomb?); "
-            "if the file is trusted, raise PIL.Image.MAX_IMAGE_PIXELS"
-        )
+    refuse_bomb(int(dataset.Columns), int(dataset.Rows), name)
     allocated, bits = int(dataset.BitsAllocated), int(dataset.BitsStored)
     high = int(dataset.get("HighBit", bits - 1))
     if allocated not in (8, 16) or not 1 <= bits <= allocated or high != bits - 1:
         raise ImageError(f"{name}: {bits} of {allocated} bits up to bit {high} are not read")
+    _name_syntax(dataset, name, [] if remarks is None else remarks)
+    if remarks is not None and data[128:132] != b"DICM":
+        remarks.append('DICOM without its preamble ("DICM" is missing at byte 128)')
     return dataset
+
+
+def _name_syntax(dataset: Any, name: str, remarks: list[str]) -> None:
+    """Without one in the header, the syntax is that by which the header could be read."""
+    if dataset.file_meta.get("TransferSyntaxUID"):
+        return
+    if dataset["PixelData"].is_undefined_length:
+        raise ImageError(f"{name}: compressed, and the header does not say how")
+    uid = importlib.import_module("pydicom.uid")
+    implicit, little = dataset.original_encoding
+    names = ("ExplicitVRBigEndian", "ExplicitVRLittleEndian", "ImplicitVRLittleEndian")
+    chosen = getattr(uid, names[bool(little) + bool(implicit)])
+    dataset.file_meta.TransferSyntaxUID = chosen
+    remarks.append(f"it names no transfer syntax; read as {chosen.name}")
 
 
 def _refuse_deflated_bomb(data: bytes, name: str) -> None:
     """A deflated file is inflated as a whole, before pydicom knows its size."""
     reader = importlib.import_module("pydicom.filereader")
     file = io.BytesIO(data)
-    file.seek(132)
+    file.seek(132 if data[128:132] == b"DICM" else 0)
     meta = reader.read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
     limit = Image.MAX_IMAGE_PIXELS
     if limit is None or meta.get("TransferSyntaxUID") != _DEFLATED:
@@ -213,108 +240,3 @@ def _refuse_deflated_bomb(data: bytes, name: str) -> None:
     inflater.decompress(file.read(), 2 * limit + 2**24)  # two bytes a pixel, and a header
     if inflater.unconsumed_tail:
         raise ImageError(f"{name}: inflates to more than {limit} pixels (a decompression bomb?)")
-
-
-def _stored(dataset: Any, name: str) -> Integer[np.ndarray, "h w"]:
-    """The stored values, decompressed."""
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if not syntax or not syntax.is_transfer_syntax:
-        raise ImageError(f"{name}: the header names no known transfer syntax")
-    try:
-        stored = importlib.import_module("pydicom.pixels").pixel_array(dataset)
-    except Exception:
-        if not syntax.is_compressed:
-            raise
-        reason = f"{syntax.name} cannot be decompressed; unless damaged, it needs another decoder"
-        raise ImageError(f"{name}: {reason}: {_DECODERS}") from None
-    if stored.ndim != 2:  # more than the header says
-        raise ImageError(f"{name}: {len(stored)} frames in one file; store each as a file")
-    return stored
-
-
-def _render(dataset: Any, stored: Integer[np.ndarray, "h w"], name: str) -> GreyImage:
-    """Every storable value passes through the stages once; the pixels then look it up."""
-    bits, signed = int(dataset.BitsStored), int(dataset.PixelRepresentation) == 1
-    values = np.arange(2**bits) - (2 ** (bits - 1) if signed else 0)
-    index = stored.astype(np.int32) - values[0]
-    if index.min() < 0 or index.max() >= len(values):
-        raise ImageError(f"{name}: pixels beyond the {bits} bits that the header declares")
-    present = (np.bincount(index.ravel(), minlength=len(values)) > 0) & ~_padding(values, dataset)
-    tones = _voi(_modality(values, dataset, name), dataset, present, name)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        tones = 1 - tones
-    full, dtype = (65535, np.uint16) if bits > 8 else (255, np.uint8)
-    return np.rint(tones * full).astype(dtype)[index][:, :, None]
-
-
-def _modality(values: Values, dataset: Any, name: str) -> Values:
-    """Stage 1 (PS3.3 C.11.1)."""
-    if sequence := dataset.get("ModalityLUTSequence"):
-        return _look_up(values, sequence[0], dataset, name)[0]
-    slope, intercept = (_number(dataset, tag) for tag in ("RescaleSlope", "RescaleIntercept"))
-    if slope is None or intercept is None:
-        return values
-    if slope == 0 or not np.isfinite([slope, intercept]).all():
-        raise ImageError(f"{name}: RescaleSlope or RescaleIntercept makes no image")
-    return values * slope + intercept
-
-
-def _voi(x: Values, dataset: Any, present: Bool[np.ndarray, " values"], name: str) -> Tones:
-    """Stage 2 (PS3.3 C.11.2), to [0, 1]."""
-    if sequence := dataset.get("VOILUTSequence"):
-        table, top = _look_up(x, sequence[0], dataset, name)
-        return table / top
-    center, width = (_number(dataset, tag) for tag in ("WindowCenter", "WindowWidth"))
-    if center is None or width is None:
-        if not present.any():
-            raise ImageError(f"{name}: every pixel is padding")
-        low, high = float(x[present].min()), float(x[present].max())
-        return np.clip((x - low) / ((high - low) or 1), 0, 1)
-    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
-    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise ImageError(f"{name}: VOILUTFunction is none of LINEAR, LINEAR_EXACT, SIGMOID")
-    if function == "LINEAR":  # 8 bits of width 256 and centre 128: 0 to 255, both ends included
-        center, width = center - 0.5, width - 1
-    if not np.isfinite([center, width]).all() or width < 0 or (width == 0 and function != "LINEAR"):
-        raise ImageError(f"{name}: WindowWidth or WindowCenter is out of range")
-    if function == "SIGMOID":
-        return 0.5 + 0.5 * np.tanh(2 * (x - center) / width)  # the logistic, without overflow
-    if width == 0:
-        return (x > center).astype(np.float64)
-    return np.clip((x - center) / width + 0.5, 0, 1)
-
-
-def _padding(values: Values, dataset: Any) -> Bool[np.ndarray, " values"]:
-    """Which storable values mean "no picture here" (PS3.3 C.7.5.1.1.2)."""
-    ends = [_number(dataset, tag) for tag in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-    ends = [_sixteen_bits(int(end), bool(values[0] < 0)) for end in ends if end is not None]
-    return (values >= min(ends, default=np.inf)) & (values <= max(ends, default=-np.inf))
-
-
-def _look_up(x: Values, lut: Any, dataset: Any, name: str) -> tuple[Values, int]:
-    """A LUT's entry for each x, the first and the last one for those beyond, and its top value."""
-    entries, first, bits = (int(number) for number in lut.LUTDescriptor)
-    entries = entries or 2**16  # which does not fit its 16 bits
-    table = lut.LUTData
-    if isinstance(table, bytes):
-        table = np.frombuffer(table, "<u2" if dataset.original_encoding[1] else ">u2")
-        if table.size < entries:  # entries of 8 bits, two in a word
-            table = table.astype("<u2").view(np.uint8)
-    table = np.atleast_1d(np.asarray(table, np.int64))[:entries]
-    if table.size < entries or not 1 <= bits <= 16 or not 0 <= table.min() <= table.max() < 2**bits:
-        raise ImageError(f"{name}: the modality or VOI LUT is damaged")
-    index = np.rint(x) - _sixteen_bits(first, bool(x.min() < 0))
-    return table[np.clip(index, 0, entries - 1).astype(np.int64)], 2**bits - 1
-
-
-def _sixteen_bits(number: int, signed: bool) -> int:
-    """Read as 16 bits of that sign: writers mix up the two where either is allowed."""
-    low = -(2**15) if signed else 0
-    return (number - low) % 2**16 + low
-
-
-def _number(dataset: Any, tag: str) -> float | None:
-    """The first of the numbers under a tag, or `None`."""
-    value = dataset.get(tag)
-    numbers = np.atleast_1d(np.asarray([] if value is None else value, np.float64))
-    return float(numbers[0]) if numbers.size else None

@@ -14,7 +14,11 @@ from typing import TypeAlias, cast
 
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
+
+from bfjax.data import png, tiff
+from bfjax.data.levels import ImageError, Turned, oriented, plain, refuse_bomb, to_grey
+from bfjax.data.remarks import caught, tell
 
 GreyImage: TypeAlias = UInt8[np.ndarray, "h w 1"] | UInt16[np.ndarray, "h w 1"]
 FittedImage: TypeAlias = UInt8[np.ndarray, "rows columns 1"] | UInt16[np.ndarray, "rows columns 1"]
@@ -23,20 +27,23 @@ Images: TypeAlias = UInt8[np.ndarray, "*shape"] | UInt16[np.ndarray, "*shape"]
 POLICIES = ("squash", "pad")
 
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0}
-
-
-class ImageError(ValueError):
-    """A file that cannot be decoded rightly; the message is one line and begins with its name."""
+_MARKS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n": "PNG", b"BM": "BMP", b"GIF8": "GIF"}
 
 
 def decode(file: bytes | str | os.PathLike[str], name: str | None = None) -> GreyImage:
     """Decodes one image file to grey, or says why it cannot.
 
     Palettes are looked up, colour becomes luma (ITU-R 601-2, exact where R = G = B), CMYK goes
-    through RGB, what is transparent lies on black (the border of an X-ray), and the EXIF
-    orientation is applied. 16-bit grey keeps its 16 bits. Refused, because Pillow would quietly
-    return something else: 16-bit colour (of which it keeps 8 bits), 32-bit and float files, and
+    through RGB, what is transparent lies on black (the border of an X-ray), and the orientation
+    that the file gives is applied. Up to 8 bits become 8, and 9 to 16 become 16: 0 and 2^bits − 1
+    go to the two ends. Pixels are taken as stored: colour profiles and PNG's gamma are not applied.
+    TIFF is read by tifffile (`bfjax.data.tiff`), all other formats by Pillow.
+
+    Refused: signed, float and more than 16-bit pixels, whose black and white are not known, and
     files of several frames.
+
+    A `UserWarning` names the file if all its pixels are the same, if a range that it declares is
+    ignored (PNG's sBIT, TIFF's MaxSampleValue), or if its decoder had something to say.
 
     JPEG has no checksum: damage in the middle of its data that still decodes is not seen.
 
@@ -55,68 +62,72 @@ def decode(file: bytes | str | os.PathLike[str], name: str | None = None) -> Gre
     Example:
       >>> import io
       >>> from PIL import Image
-      >>> png = io.BytesIO()
-      >>> Image.new("CMYK", (4, 3), (0, 0, 0, 255)).save(png, "TIFF")
-      >>> decode(png.getvalue(), "black.tif").shape
-      (3, 4, 1)
+      >>> tiff = io.BytesIO()
+      >>> Image.linear_gradient("L").convert("CMYK").save(tiff, "TIFF")
+      >>> decode(tiff.getvalue(), "gradient.tif").shape
+      (256, 256, 1)
       >>> decode(b"", "empty.jpeg")
       Traceback (most recent call last):
       ...
-      bfjax.data.image.ImageError: empty.jpeg: the file is empty (zero bytes)
+      bfjax.data.levels.ImageError: empty.jpeg: the file is empty (zero bytes)
     """
     if name is None:
         name = "<bytes>" if isinstance(file, bytes) else os.fspath(file)
     data = file if isinstance(file, bytes) else Path(file).read_bytes()
     if not data:
         raise ImageError(f"{name}: the file is empty (zero bytes)")
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            _refuse(opened, name)
-            if opened.format == "PNG":  # the chunks' checksums, which load() does not look at
-                with Image.open(io.BytesIO(data)) as copy:
-                    copy.verify()
-            opened.load()
-            grey = _to_grey(ImageOps.exif_transpose(opened), name)
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's plugins raise nearly anything on damaged data
-        reason = "not an image of a known format"
-        if not isinstance(error, Image.UnidentifiedImageError):
-            reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{name}: cannot be decoded: {reason}") from error
+    read = tiff.decode_tiff if data.startswith(tiff.MARKS) else _with_pillow
+    with caught() as remarks:
+        try:
+            grey = read(data, name, remarks)
+        except ImageError:
+            raise
+        except Exception as error:  # decoders raise nearly anything on damaged data
+            raise ImageError(f"{name}: cannot be decoded: {_reason(error, data)}") from error
+    tell(name, data, remarks + plain(grey))
     return grey[:, :, None]
+
+
+def _with_pillow(data: bytes, name: str, remarks: list[str]) -> Turned:
+    with Image.open(io.BytesIO(data)) as opened:
+        _refuse(opened, name)
+        if opened.format == "PNG":
+            grey = png.decode_png(opened, data, remarks)
+        else:
+            opened.load()
+            grey = to_grey(opened)
+        return oriented(grey, opened.getexif().get(0x0112))
 
 
 def _refuse(image: ImageFile.ImageFile, name: str) -> None:
     """Raises for what Pillow would open but not give back whole; reads only the header."""
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise ImageError(
-            f"{name}: {image.width}x{image.height} pixels exceed the limit of {limit} (a "
-            "decompression bomb?); if the file is trusted, raise PIL.Image.MAX_IMAGE_PIXELS"
-        )
+    refuse_bomb(image.width, image.height, name)
     # A JPEG's further MPO frames are previews of the same picture; other frames are pictures.
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         raise ImageError(f"{name}: {frames} frames in one file; store each as a file of its own")
     deep = any(";16" in str(tile.args) for tile in image.tile)
-    if deep and not image.mode.startswith("I"):
+    if deep and not image.mode.startswith("I") and image.format != "PNG":
         raise ImageError(f"{name}: 16-bit colour or alpha; convert it to 16-bit grey")
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
-        raise ImageError(f"{name}: 32-bit pixels have no known range; convert it to 16-bit grey")
-    if image.mode.startswith("I") and "transparency" in image.info:
-        raise ImageError(f"{name}: 16-bit grey with transparency; remove the transparency")
+        kind = "float" if image.mode == "F" else "integer"
+        raise ImageError(
+            f"{name}: a {image.format} of 32-bit {kind} pixels, whose black and white are not "
+            "known; convert it to 16-bit grey"
+        )
 
 
-def _to_grey(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]:
-    if image.mode.startswith("I"):  # I;16 and its byte orders; PGM's 16 bits come as I
-        return np.asarray(image).astype(np.uint16)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    if image.mode not in ("1", "L", "RGB"):
-        image = image.convert("RGB")
-    return np.array(image.convert("L"))
+def _reason(error: Exception, data: bytes) -> str:
+    """In plain words; what Pillow raises on purpose has some."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        known = [kind for mark, kind in _MARKS.items() if data.startswith(mark)]
+        if not known:
+            return "not an image of a known format"
+        return f"a damaged {known[0]}, or one of a kind that is not read"
+    said = " ".join(str(error).split())
+    if said and isinstance(error, OSError | SyntaxError):
+        return said
+    return "damaged or cut short"
 
 
 def validate(image_size: int | None, resize: str) -> None:

@@ -104,7 +104,10 @@ def load(
         class_names=class_names,
     )
     source = subsample(folder, num_examples, seed=seed)
-    few = unlabelled and len(source.class_names) < 2  # they are not the classes of a model
+    # one column of a table is two classes; without labels, they are not the classes of a model
+    few = (labels is not None and len(class_names) == 1) or (
+        unlabelled and len(source.class_names) < 2
+    )
     return source if few else _ordered(source, class_names, path)
 
 

@@ -6,6 +6,7 @@ TFDS takes its time to import, so everything of it is imported within the functi
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 import os
 import shutil
@@ -17,10 +18,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from bfjax import storage
+from bfjax.data.fingerprints import Fingerprint, changes, fingerprint, read_fingerprint
 from bfjax.data.folder import FolderSource
 from bfjax.data.image import decode
+from bfjax.data.layout import splits_of
 from bfjax.data.source import Original, Record, Source
 
+_SEEN = "files_seen.json"
 KAGGLE = "paultimothymooney/chest-xray-pneumonia"
 
 
@@ -159,6 +164,7 @@ def prepare(
     Raises:
       FileNotFoundError: there is no raw data; the message says what to download.
       ImageError: files that cannot be decoded, all of them, one line each.
+      ValueError: the raw data are no longer those that were prepared, naming the first files.
       ModuleNotFoundError: `download` without kagglehub.
 
     Example:
@@ -174,9 +180,10 @@ def prepare(
     config = chest_xray.ChestXRayConfig.named(image_size, resize)
     data_dir = Path(home).expanduser().absolute() / "tfds"
     directory = data_dir / "chest_xray" / config.name / str(chest_xray.Builder.VERSION)
-    if directory.is_dir():
-        return directory
     raw_home = data_dir.parent
+    if directory.is_dir():
+        _same_files(directory, raw_home)
+        return directory
     try:
         chest_xray.find_raw(raw_home)
     except FileNotFoundError:
@@ -199,10 +206,69 @@ def prepare(
             raise
     finally:
         log.setLevel(level)
+    _note_files(directory, chest_xray.find_raw(raw_home))
     # What killed preparations left behind; one that still runs is too late anyway.
     for stale in directory.parent.glob("incomplete.*"):
         shutil.rmtree(stale, ignore_errors=True)
     return directory
+
+
+def _note_files(directory: Path, raw: Path) -> None:
+    """Notes what was prepared from which files."""
+    for split, found in _files(raw).items():
+        found.write(directory / f"files_{split}.parquet")
+    storage.write_json(directory / _SEEN, _seen(raw))
+
+
+def _same_files(directory: Path, home: Path) -> None:
+    """Makes sure that the raw data, where they still are, are those that were prepared.
+
+    Files whose sizes and times are as they were are not read again.
+    """
+    from bfjax.data.chest_xray import chest_xray_dataset_builder as chest_xray
+
+    try:
+        raw = chest_xray.find_raw(home)
+    except FileNotFoundError:
+        return
+    if storage.read_json(directory / _SEEN) == _seen(raw):
+        return
+    found = _files(raw)
+    noted = {path.stem.removeprefix("files_") for path in directory.glob("files_*.parquet")}
+    if gone := sorted(noted - found.keys()):
+        raise ValueError(
+            f"{directory} was prepared from a split {gone[0]}, which {raw} has no longer; delete "
+            f"{directory}, and what is there is prepared anew"
+        )
+    for split, now in found.items():
+        before = read_fingerprint(directory / f"files_{split}.parquet")
+        if before is None:  # of a bfjax that did not note them, the names are known
+            known = {name: rest for name, *rest in zip(*now, strict=True)}
+            names = PreparedSource(directory, split).names
+            both = [known.get(name, (name.partition("/")[0], "")) for name in names]
+            before = Fingerprint(names, [one for one, _ in both], [other for _, other in both])
+        if before != now:
+            raise ValueError(
+                f"{directory} was prepared from other files than {raw} holds now ({split}): "
+                f"{changes(before, now)}; delete {directory}, and they are prepared anew"
+            )
+    _note_files(directory, raw)
+
+
+def _files(raw: Path) -> dict[str, Fingerprint]:
+    return {
+        split: fingerprint(FolderSource(raw, split, image_size=None)) for split in splits_of(raw)
+    }
+
+
+def _seen(raw: Path) -> dict[str, str]:
+    """A digest of the names, sizes and times of all files."""
+    digest = hashlib.sha256()
+    for path in sorted(raw.rglob("*")) if raw.is_dir() else [raw]:
+        if path.is_file():
+            stat = path.stat()
+            digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode(errors="replace"))
+    return {"sha256": digest.hexdigest()}
 
 
 def _download() -> Path:

@@ -164,17 +164,17 @@ class Labelled(_View):
 
 
 class Finding(_View):
-    r"""One finding of a source of several, as a problem of two classes: without it, and with it.
+    r"""One class of a source of several, as a problem of two classes: without it, and with it.
 
     Args:
-      source: of which several classes may be true of a record.
+      source: of labels, or of findings, of which several may be true of a record.
       name: one of its classes.
 
     Attributes:
       name: as given.
 
     Raises:
-      ValueError: every record of the source has one class, or the finding is none of its classes.
+      ValueError: the finding is none of the source's classes.
 
     Example:
       >>> import bfjax.data, pathlib, tempfile
@@ -192,8 +192,6 @@ class Finding(_View):
 
     def __init__(self, source: Source, name: str):
         super().__init__(source)
-        if source.findings is None:
-            raise ValueError(f"{name!r}: every image has one class, and no findings")
         if name not in source.class_names:
             raise ValueError(f"{name!r} is none of the findings {', '.join(source.class_names)}")
         self.name, self.class_names = name, (f"no {name}", name)
@@ -203,11 +201,42 @@ class Finding(_View):
     def labels(self) -> Int64[np.ndarray, " records"]:
         """1 where the finding is there."""
         findings = self._source.findings
-        assert findings is not None
+        if findings is None:
+            return (self._source.labels == self._column).astype(np.int64)
         return findings[:, self._column]
 
     def __repr__(self) -> str:
         return f"Finding({self._source!r}, {self.name!r})"
+
+
+class Findings(_View):
+    """The records of a source with each of its classes as a finding, which is true or not.
+
+    Args:
+      source: whose labels are known.
+
+    Example:
+      >>> import bfjax.data
+      >>> whole = bfjax.data.load("phantom", "test", num_examples=2, image_size=32)
+      >>> Findings(whole).findings.tolist()
+      [[1, 0], [0, 1]]
+    """
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " records"]:
+        """None of them alone: -1."""
+        return np.full(len(self), -1, np.int64)
+
+    @property
+    def findings(self) -> Int64[np.ndarray, "records classes"]:
+        """One a record where the source has labels, else its findings."""
+        findings = self._source.findings
+        if findings is not None:
+            return findings
+        return np.eye(len(self.class_names), dtype=np.int64)[self._source.labels]
+
+    def __repr__(self) -> str:
+        return f"Findings({self._source!r})"
 
 
 class Ordered(_View):

@@ -5,6 +5,7 @@ from .commands import attack, attack_cell, attack_dataset, evaluate, evaluate_mo
 from .config import AttackConfig, BiasFieldConfig, EvaluateConfig
 from .estimate import of_cell
 from .finished import Rebuilt, Run, load_run
+from .flags import flags_in_words
 from .matching import among_classes, check_outputs, say_empty_classes
 from .skipping import BadFilesError, all_bad_files, without_bad_files
 from .specification import parse_attack
@@ -27,6 +28,7 @@ __all__ = [
     "evaluate",
     "evaluate_classifier",
     "evaluate_models",
+    "flags_in_words",
     "gallery",
     "load_run",
     "maps",

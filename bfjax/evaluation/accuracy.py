@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from bfjax import data
+from bfjax.attack import warn_of_probabilities
 from bfjax.data import feed
 from bfjax.evaluation.intervals import Interval, calibration_error, mean_auc
 from bfjax.metrics import wilson_interval
@@ -72,7 +73,10 @@ def evaluate_classifier(
       The metrics.
 
     Raises:
-      ValueError: the source is empty, or has more classes than there are logits.
+      ValueError: the source is empty, has no labels, or has more classes than there are logits.
+
+    Warns:
+      UserWarning: when `predict` seems to return probabilities instead of logits.
     """
     if not len(source):
         raise ValueError("no image to evaluate")
@@ -84,7 +88,9 @@ def evaluate_classifier(
         first = len(logits) * batch_size
         logits.append(np.asarray(_predict_batch(predict, transform, first, padded))[: len(images)])
         labels.append(truth)
-    return measure(np.concatenate(logits), np.concatenate(labels))
+    answers = np.concatenate(logits)
+    warn_of_probabilities(answers, stacklevel=3)
+    return measure(answers, np.concatenate(labels))
 
 
 @jax.jit
@@ -100,7 +106,7 @@ def measure(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> 
     """The metrics of logits.
 
     Args:
-      logits: (n, classes).
+      logits: (n, classes); one logit says class 1 against class 0.
       labels: (n,), the true classes.
 
     Returns:
@@ -116,6 +122,8 @@ def measure(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> 
       >>> [round(end, 2) for end in metrics.intervals["sensitivity"]]
       [0.09, 0.91]
     """
+    if logits.shape[1] == 1:
+        logits = np.concatenate([-logits, logits], axis=1) / 2
     n, k = logits.shape
     if not 0 <= labels.min() <= labels.max() < k:
         raise ValueError(f"labels {labels.min()} to {labels.max()}, but there are {k} logits")

@@ -9,14 +9,19 @@ attacked images, made again from what the shards store.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jaxtyping import Integer
 
 from bfjax import data, storage
-from bfjax.evaluation import summary
+from bfjax.evaluation import identity, summary
+from bfjax.evaluation.classes import ANY
+from bfjax.evaluation.identity import IMAGES
 from bfjax.evaluation.targets import Target
 from bfjax.types import Attack, Perturbation, Search
 
@@ -37,6 +42,9 @@ class Cell:
       store_all: also store parameters that are as large as the image.
       perturbation_at: (h, w) to what the attack perturbs images of that size with, in float64;
         `None` of an attack that knows its own size alone.
+      fingerprint: of the images.
+      aim: what a targeted attack moves an image to: the number of a class, or `None` for another
+        than its own, drawn by the seed. Other attacks do not ask.
       said: what the models said of clean images, for the cells of one evaluation to share.
     """
 
@@ -46,10 +54,12 @@ class Cell:
     out: Path
     settings: dict[str, Any]
     batch_size: int
+    fingerprint: data.Fingerprint
     seed: int = 0
     measure: bool = True
     store_all: bool = False
     perturbation_at: Callable[[tuple[int, int]], Perturbation] | None = None
+    aim: int | None = None
     said: dict[Any, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     def shard(self, start: int) -> Path:
@@ -85,6 +95,20 @@ class Cell:
         return "" if target.name == self.targets[0].name else f"{target.name}:"
 
     @property
+    def multi_label(self) -> bool:
+        """Whether several findings may be true of an image, and each counts."""
+        return self.settings.get("finding") == ANY
+
+    @functools.cached_property
+    def truth(self) -> Integer[np.ndarray, "n ..."]:
+        """The label of each image, or with `multi_label` its findings; -1 where it is not known."""
+        if not self.multi_label:
+            return np.asarray(self.source.labels, np.int32)
+        if (findings := self.source.findings) is not None:
+            return findings.astype(np.int32)
+        return np.full((len(self.source), len(self.source.class_names)), -1, np.int32)
+
+    @property
     def finished(self) -> bool:
         """Whether the summary is there, and tells of all models."""
         told = storage.read_json(self.out / "summary.json").get("targets", {})
@@ -94,14 +118,29 @@ class Cell:
         """Writes the settings of a new cell, or makes sure that they are those of the one there.
 
         Raises:
-          ValueError: its settings are others, naming the first that differs. Models may come to
-            judge, or stay away, but not change.
+          ValueError: its settings are others, naming the first that differs; or its images or
+            models. Models may come to judge, or stay away, but not change.
         """
         path, settings = self.out / "settings.json", self.settings
-        known, now = storage.read_json(path).get("models", {}), settings["models"]
-        if next(iter(known), None) == next(iter(now)):
-            settings = settings | {"models": {name: now.get(name, known[name]) for name in known}}
-        storage.same_settings(path, settings)
+        before = storage.read_json(path)
+        if not before:
+            identity.nothing_there(self.out, "shards", "gallery", "adversarial", "explain")
+            self.fingerprint.write(self.out / IMAGES)  # first: settings without it name no image
+            storage.write_json(path, settings)
+            return
+        known, now = before["models"], settings["models"]
+        one, other = next(iter(known)), next(iter(now))
+        if one != other:
+            raise ValueError(f"{self.out} attacked {one}, not {other}: choose another --out")
+        told = ("models", "images", *(["num_images"] if "images" in before else []))  # below
+        same = {name: before[name] for name in told if name in before}
+        storage.same_settings(path, {k: v for k, v in settings.items() if k != "images"} | same)
+        for name in known.keys() & now.keys():
+            identity.same_model(name, known[name], now[name], self.out)
+        identity.same_images(self.out, before.get("images"), self.fingerprint, self.finished)
+        if late := {name: about for name, about in now.items() if name not in known}:
+            # before they judge: one that is interrupted, and then changed, is refused
+            storage.write_json(path, before | {"models": known | late})
 
     def images(self, starts: Sequence[int]) -> list[int]:
         """The indices of all images of some shards."""
@@ -148,12 +187,13 @@ def merge(cell: Cell, seconds: float, count: int) -> dict[str, Any]:
     # of models that came later and were interrupted, some shards say nothing
     results = results.select([n for n in results.column_names if not results[n].null_count])
     storage.write_csv(cell.out / "records.csv", results)
-    known = storage.read_json(cell.out / "settings.json")["models"] | cell.settings["models"]
+    known = storage.read_json(cell.out / "settings.json")["models"]
     prefixes = {name: "" if i == 0 else f"{name}:" for i, name in enumerate(known)}
     judged = [n for n, p in prefixes.items() if f"{p}clean_prediction" in results.column_names]
     settings = cell.settings | {"models": {name: known[name] for name in judged}}
-    storage.write_json(cell.out / "settings.json", settings)
-    found = {"settings": settings} | summary.summarize(results, cell.source.class_names, judged)
+    found = {"settings": settings} | summary.summarize(
+        results, cell.source.class_names, judged, multi_label=cell.multi_label
+    )
     before = storage.read_json(cell.out / "summary.json")
     found["run"] = (
         before["run"]

@@ -10,13 +10,17 @@ from typing import Any
 
 import jax
 
-from bfjax import attacks, data, estimate, progress, storage
-from bfjax.evaluation import matching, native, rebuilding, runner, skipping, summary
+from bfjax import attacks, estimate, progress, storage
+from bfjax.attack import is_targeted
+from bfjax.evaluation import native, rebuilding, runner, skipping, summary
+from bfjax.evaluation.asking import Asked, ask, without_class
 from bfjax.evaluation.cells import Cell
-from bfjax.evaluation.config import AttackConfig, BiasFieldConfig, EvaluateConfig
+from bfjax.evaluation.classes import ANY
+from bfjax.evaluation.config import AttackConfig, BiasFieldConfig, EvaluateConfig, RunConfig
 from bfjax.evaluation.estimate import of_cell
-from bfjax.evaluation.specification import bias_field_at, parse_attack
-from bfjax.evaluation.targets import Target, check_together, class_names, load_target
+from bfjax.evaluation.specification import bias_field_at, of_findings, parse_attack
+from bfjax.evaluation.targets import Target, check_together, load_target
+from bfjax.types import Attack, Search
 
 
 def attack(config: AttackConfig) -> None:
@@ -26,8 +30,10 @@ def attack(config: AttackConfig) -> None:
         natives = [native.of_native(cell)] if config.native else []
         estimate.show([of_cell(cell), *natives])
         return
-    found = attack_dataset(config)
+    found, ran = _attack(config)
     if jax.process_index() == 0:
+        if not ran:
+            print(f"{config.out}: finished before, nothing was run")
         summary.show(found, config.out)
 
 
@@ -37,8 +43,10 @@ def evaluate(config: EvaluateConfig) -> None:
         rows = evaluation_cells(config).values()
         estimate.show([of_cell(cell) for row in rows for cell in row.values()])
         return
-    found = evaluate_models(config)
+    found, ran = _evaluate(config)
     if jax.process_index() == 0:
+        if not ran:
+            print(f"{config.out}: finished before, nothing was run")
         summary.show_transfer(found, config.out)
 
 
@@ -55,15 +63,21 @@ def attack_dataset(config: AttackConfig) -> dict[str, Any]:
       ValueError: for options, images or checkpoints that do not fit, naming the culprit.
       FileNotFoundError: for missing data or checkpoints.
     """
+    return _attack(config)[0]
+
+
+def _attack(config: AttackConfig) -> tuple[dict[str, Any], bool]:
+    """What `attack_dataset` returns, and whether there was anything left to do."""
     cell = attack_cell(config)
-    finished = (config.out / "summary.json").exists()
+    ran, first = not cell.finished, jax.process_index() == 0
     with skipping.all_bad_files(cell.source), progress.bar() as bar:
         found = runner.complete(cell, bar, "attacking")
-    if config.gallery and not finished and jax.process_index() == 0:
-        rebuilding.draw_cases(cell, config.gallery)
-    if config.native and jax.process_index() == 0:
+    if first and config.gallery:
+        ran |= rebuilding.draw_cases(cell, config.gallery)
+    if first and config.native:
+        ran |= not native.is_written(cell)
         found["native"] = native.write(cell)
-    return found
+    return found, ran
 
 
 def evaluate_models(config: EvaluateConfig) -> dict[str, Any]:
@@ -79,17 +93,27 @@ def evaluate_models(config: EvaluateConfig) -> dict[str, Any]:
       ValueError: for options, images or checkpoints that do not fit, naming the culprit.
       FileNotFoundError: for missing data or checkpoints.
     """
+    return _evaluate(config)[0]
+
+
+def _evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], bool]:
+    """What `evaluate_models` returns, and whether there was anything left to do."""
     found: dict[str, dict[str, Any]] = {}
+    ran = False
     with progress.bar() as bar:
         for name, row in evaluation_cells(config).items():
             for source, cell in row.items():
+                ran |= not cell.finished
                 with skipping.all_bad_files(cell.source):
                     done = runner.complete(cell, bar, f"{name} on {source}")
                 found.setdefault(name, {})[source] = done
-    whole = summary.transfer(found) | {"run": storage.environment()}
+    whole = summary.transfer(found)
+    before = storage.read_json(config.out / "summary.json")
+    same = not ran and before.get("attacks") == whole["attacks"]
+    whole["run"] = before["run"] if same else storage.environment()
     if jax.process_index() == 0:
         storage.write_json(config.out / "summary.json", whole)
-    return whole
+    return whole, ran
 
 
 def attack_cell(config: AttackConfig) -> Cell:
@@ -105,17 +129,11 @@ def attack_cell(config: AttackConfig) -> Cell:
       ValueError: for options or checkpoints that do not fit, naming the culprit.
       FileNotFoundError: for missing data or checkpoints.
     """
-    targets = [
-        load_target(t, image_size=config.image_size) for t in (config.model, *config.targets)
-    ]
-    source, skipped = _load_source(config, targets)
+    asked = _ask(config, [_load(config, text) for text in (config.model, *config.targets)])
     options = {f.name: getattr(config, f.name) for f in dataclasses.fields(BiasFieldConfig)}
-    made = attacks.bias_field(source[0]["image"].shape, **options)
-    settings = dataclasses.asdict(config) | {"extent": list(config.extent)}
-    for presentational in ("gallery", "native", "model", "dry_run"):
-        del settings[presentational]
-    settings["skipped"] = skipped
-    cell = _cell(config, made, targets, source, config.out, settings, store_all=True)
+    made = attacks.bias_field(asked.image_shape, **options)
+    settings = _own(config, "gallery", "native", "model") | {"extent": list(config.extent)}
+    cell = _cell(config, made, asked, asked.targets, config.out, settings, store_all=True)
     at = functools.partial(bias_field_at, options)
     return dataclasses.replace(cell, perturbation_at=at)
 
@@ -138,130 +156,111 @@ def evaluation_cells(config: EvaluateConfig) -> dict[str, dict[str, Cell]]:
     for name in config.attacks:
         if not name or set(name) & set("/\\:\0") or name.startswith("."):
             raise ValueError(f"the attack's name {name!r} is no name for a folder")
-    sources = [load_target(text, image_size=config.image_size) for text in config.sources]
-    judging = [s for s in sources if "+" not in s.name] + [
-        load_target(text) for text in config.targets
-    ]
-    source, skipped = _load_source(config, [*sources, *judging])
-    shape = source[0]["image"].shape
+    sources = [_load(config, text) for text in config.sources]
+    judges = [_load(config, text) for text in config.targets]
+    asked = _ask(config, [*sources, *judges])
+    sources, judges = asked.targets[: len(sources)], asked.targets[len(sources) :]
+    judging = [s for s in sources if "+" not in s.name] + judges
+    made = {name: parse_attack(text, asked.image_shape) for name, text in config.attacks.items()}
+    asked, aim = _aimed(config, asked, list(made.values()))
     found: dict[str, dict[str, Cell]] = {}
     said: dict[Any, dict[str, Any]] = {}
-    for name, text in config.attacks.items():
-        made = parse_attack(text, shape)
+    for name, attack in made.items():
         for attacked in sources:
             targets = [attacked, *(j for j in judging if j.name != attacked.name)]
-            settings = dataclasses.asdict(config) | {"attack": text, "skipped": skipped}
-            for other in ("attacks", "sources", "dry_run"):
-                del settings[other]
+            settings = _own(config, "attacks", "sources") | {"attack": config.attacks[name]}
             out = config.out / name / attacked.name
-            cell = _cell(config, made, targets, source, out, settings, store_all=config.store_all)
-            found.setdefault(name, {})[attacked.name] = dataclasses.replace(cell, said=said)
+            cell = _cell(config, attack, asked, targets, out, settings, store_all=config.store_all)
+            found.setdefault(name, {})[attacked.name] = dataclasses.replace(
+                cell, said=said, aim=aim
+            )
     return found
+
+
+def _load(config: RunConfig, text: str) -> Target:
+    return load_target(
+        text,
+        image_size=config.image_size,
+        outputs=config.outputs,
+        multi_label=config.finding is not None,
+    )
+
+
+def _ask(config: AttackConfig | EvaluateConfig, targets: Sequence[Target]) -> Asked:
+    if config.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {config.batch_size}")
+    return ask(
+        targets,
+        data_set=config.data,
+        split=config.split,
+        num_images=config.num_images,
+        seed=config.seed,
+        label=config.label,
+        labels=config.labels,
+        given=config.class_names,
+        finding=config.finding,
+        skipped_in=config.out / skipping.LIST if config.skip_bad else None,
+        write=jax.process_index() == 0 and not config.dry_run,
+    )
+
+
+def _aimed(
+    config: EvaluateConfig, asked: Asked, made: Sequence[Attack | Search]
+) -> tuple[Asked, int | None]:
+    """The images, and the class that targeted attacks aim at; `None` where it is drawn for each."""
+    targeted = [attack for attack in made if is_targeted(attack)]
+    if targeted and config.finding == ANY:
+        raise ValueError(f"a targeted attack aims at one class: --finding {ANY} does not say which")
+    name, names = config.target_class, asked.source.class_names
+    if name is None:
+        return asked, None
+    if len(targeted) < len(made):
+        raise ValueError(
+            f"--target-class {name}: not all attacks are targeted; evaluate the others without it"
+        )
+    if name not in names:
+        raise ValueError(f"--target-class {name} is none of the classes {', '.join(names)}")
+    return without_class(asked, names.index(name)), names.index(name)
+
+
+def _own(config: AttackConfig | EvaluateConfig, *derived: str) -> dict[str, Any]:
+    """The options on which results depend and that `Asked.settings` does not tell."""
+    options = dataclasses.asdict(config)
+    left_out = {*derived, *RunConfig.__annotations__, "out", "targets", "target_class"} - {*_KEPT}
+    # absent where not asked for, as in results of before there were these options
+    named = {k: options.get(k) for k in ("outputs", "target_class")}
+    given = {k: v for k, v in named.items() if v not in (None, "logits")}
+    return {k: v for k, v in options.items() if k not in left_out} | given
+
+
+_KEPT = ("data", "split", "batch_size", "seed", "measure")
 
 
 def _cell(
     config: AttackConfig | EvaluateConfig,
-    made: Any,
+    made: Attack | Search,
+    asked: Asked,
     targets: Sequence[Target],
-    source: data.Source,
     out: Path,
     settings: dict[str, Any],
     *,
     store_all: bool,
 ) -> Cell:
-    if config.batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, got {config.batch_size}")
     check_together(targets)
-    for presentational in ("out", "targets", "num_images", "class_names"):
-        del settings[presentational]
-    # absent where not asked for: results written before there were these options have none
-    given = {
-        "labels": config.labels and str(config.labels),
-        "classes": list(config.class_names),
-        "skip_bad": config.skip_bad,
-        "skipped": settings["skipped"],
-    }
-    for name, value in given.items():
-        settings.pop(name, None)
-        settings |= {name: value} if value else {}
-    settings |= {
-        "data": source.public(config.data),
-        "label": (source.label or "predicted") if isinstance(source, data.Labelled) else None,
-        "num_images": len(source) + len(given["skipped"]),
-        "class_names": list(source.class_names),
-        "image_size": targets[0].config.image_size,
-        "resize": targets[0].config.resize,
-        "models": {
-            t.name: {"sha256": t.config.sha256, "architecture": t.config.architecture}
-            for t in targets
-        },
+    settings |= asked.settings | {
+        "models": {target.name: asked.models[target.name] for target in targets},
+        "images": asked.fingerprint.sha256,
+        "data": asked.source.public(config.data),
     }
     return Cell(
-        attack=made,
+        attack=of_findings(made) if config.finding == ANY else made,
         targets=targets,
-        source=source,
+        source=asked.source,
         out=out,
         settings=settings,
         batch_size=config.batch_size,
+        fingerprint=asked.fingerprint,
         seed=config.seed,
         measure=config.measure,
         store_all=store_all,
-    )
-
-
-def _load_source(
-    config: AttackConfig | EvaluateConfig, targets: Sequence[Target]
-) -> tuple[data.Source, list[str]]:
-    """The images among the classes of the models, and the names of those left out as bad."""
-    trained, model = targets[0].config, targets[0].name
-    names = matching.agreed_classes(trained.class_names, config.class_names, model=model)
-    source = data.load(
-        config.data,
-        config.split,
-        image_size=trained.image_size,
-        resize=trained.resize,
-        num_examples=config.num_images,
-        seed=config.seed,
-        unlabelled=True,
-        labels=config.labels,
-        class_names=config.class_names,
-    )
-    skipped: list[str] = []
-    if config.skip_bad:
-        writes = jax.process_index() == 0 and not config.dry_run
-        source, skipped = skipping.without_bad_files(
-            source, config.out / skipping.LIST, write=writes
-        )
-    with skipping.all_bad_files(source):
-        shape = source[0]["image"].shape
-    if len(source.class_names) < 2:
-        source = _labelled(config, source, names or class_names(targets[0], shape), model)
-    elif config.label is None:
-        source = matching.among_classes(source, names, where=config.data, model=model)
-    else:
-        raise ValueError(
-            f"--label {config.label}: it is for images in no class folders, and {config.data} has "
-            f"the classes {', '.join(source.class_names)}"
-        )
-    matching.check_outputs({t.name: t.predict for t in targets}, source, shape)
-    return source, skipped
-
-
-def _labelled(
-    config: AttackConfig | EvaluateConfig, source: data.Source, names: Sequence[str], model: str
-) -> data.Source:
-    """Images in no class folders, or in one alone, among the classes of the attacked model."""
-    label = config.label
-    if label is None:  # the folder's name may be a class, or mean nothing
-        label = next((matching.alike_class(n, names) for n in source.class_names), None)
-        if label is None:
-            matching.say_predicted(source, names, where=config.data, model=model)
-    if label in names:
-        return data.Labelled(source, names, label)
-    if label in (None, "predicted"):
-        return data.Labelled(source, names)
-    if label.isdecimal() and int(label) < len(names):
-        return data.Labelled(source, names, names[int(label)])
-    raise ValueError(
-        f"--label {label} is no class of {model}, which tells apart {', '.join(names)}"
     )

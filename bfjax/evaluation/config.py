@@ -68,6 +68,11 @@ class RunConfig:
     class_names: tuple[str, ...] = ()
     """The classes in the order of the model's outputs, where the model does not say them: the class
     folders, or those columns of --labels that are classes."""
+    finding: str | None = None
+    """Of a model whose outputs are findings (multi-label): the one that is attacked, by name or
+    number, or "any": all of them count."""
+    outputs: Literal["logits", "probabilities"] = "logits"
+    """What the models return; probabilities, of a softmax or sigmoids, are turned back."""
     skip_bad: bool = False
     """Leave out files that cannot be read, listed in OUT/skipped.csv, in place of ending."""
     image_size: int | None = None
@@ -121,6 +126,9 @@ class EvaluateConfig(RunConfig):
     """Further models that only judge."""
     attacks: dict[str, str] = dataclasses.field(default_factory=dict)
     """Names and functions of bfjax.attacks, such as: ours bias_field strong "bim(epsilon=0.2)"."""
+    target_class: str | None = None
+    """Class that targeted attacks aim at, and whose own images are left out; none: for each image
+    another than its own, drawn by --seed."""
     store_all: bool = False
     """Also store images whose attack has parameters as large; else a model that is added later has
     the attack made again."""

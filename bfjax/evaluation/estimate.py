@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from bfjax import attacks, data, storage
+from bfjax.attack import binary_cross_entropy, cross_entropy
 from bfjax.data import feed
 from bfjax.estimate import Estimate, seconds
 from bfjax.evaluation import cells, measures, runner
@@ -44,7 +45,8 @@ def of_cell(cell: Cell) -> Estimate:
         return Estimate(str(cell.out), "nothing", 0.0, 0)
     split = feed.split_locally()
     chosen = cell.images((missing or unjudged)[: split.mesh.size])
-    images, labels = next(iter(feed.in_order(data.Subset(cell.source, chosen), len(chosen))))
+    images, _ = next(iter(feed.in_order(data.Subset(cell.source, chosen), len(chosen))))
+    labels = cell.truth[chosen]
     batch = feed.filled(split, cell.batch_size, images)
     versions = 2 + (len(measures.SAVED_AS) if cell.measure else 0)
 
@@ -60,7 +62,8 @@ def of_cell(cell: Cell) -> Estimate:
         return Estimate(str(cell.out), work, judging(later, unjudged), 0)
     long_enough = isinstance(cell.attack, Attack) and cell.attack.num_steps >= _STEPS
     # a gradient costs the same in all of them
-    sample = cell if long_enough else dataclasses.replace(cell, attack=attacks.bim())
+    usual = attacks.bim(loss=binary_cross_entropy if cell.multi_label else cross_entropy)
+    sample = cell if long_enough else dataclasses.replace(cell, attack=usual)
     ready = cells.placed(sample, feed.on_every(split))
     times: list[float] = []
 
@@ -70,7 +73,7 @@ def of_cell(cell: Cell) -> Estimate:
             raise _EnoughError
 
     with contextlib.suppress(_EnoughError):
-        runner.attack_images(ready, split, images, labels, np.array(chosen), tick)
+        runner.attack_images(ready, split, images, np.array(chosen), tick)
     step = times[-1] - times[-2]  # the first one compiled
     batches = -(-len(missing) // split.mesh.size)
     count = len(cell.images(missing))

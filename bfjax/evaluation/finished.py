@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from bfjax import data, storage
+from bfjax.evaluation import identity
 from bfjax.evaluation.rebuilding import rebuild
 from bfjax.evaluation.specification import from_settings
 from bfjax.types import Attack, Search
@@ -43,6 +45,7 @@ class Run(NamedTuple):
       table: its shards, which hold the parameters.
       source: the clean images.
       attack: what was run.
+      digests: of the images that were attacked; older results have none.
     """
 
     folder: Path
@@ -51,6 +54,7 @@ class Run(NamedTuple):
     table: pa.Table
     source: data.Source
     attack: Attack | Search
+    digests: Sequence[str] | None = None
 
     @property
     def model(self) -> tuple[str, str]:
@@ -66,6 +70,25 @@ class Run(NamedTuple):
             if row["clean_prediction"] == row["label"] != row["adversarial_prediction"]
         ]
 
+    def check(self, rows: Sequence[int]) -> None:
+        """Makes sure that some images are those that were attacked.
+
+        Args:
+          rows: which.
+
+        Raises:
+          ValueError: one is not, naming it.
+          OSError: it cannot be read.
+        """
+        if self.digests is None:
+            return
+        for row in rows:
+            if data.digest(self.source, row) != self.digests[row]:
+                raise ValueError(
+                    f"{self.rows[row]['file']} of {self.source!r} is not the image that was "
+                    f"attacked: it has other contents; bring that back, or attack anew"
+                )
+
     def rebuild(self, row: int) -> Rebuilt:
         """One image, bit for bit as it was attacked and judged.
 
@@ -78,6 +101,7 @@ class Run(NamedTuple):
         Raises:
           ValueError: the clean image is not the one that was attacked.
         """
+        self.check([row])
         image, field, adversarial = rebuild(self.attack, self.source, self.table, row)
         image, adversarial = np.asarray(image), np.asarray(adversarial)
         change = float(np.abs(adversarial - image).mean())
@@ -118,23 +142,31 @@ def load_run(
             seed=settings["seed"],
             unlabelled=True,
             labels=settings.get("labels"),
-            class_names=settings.get("classes", ()),
+            class_names=settings.get("columns" if "finding" in settings else "classes", ()),
         )
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; --data says where the images lie now") from None
-    if skipped := set(settings.get("skipped", ())):
-        kept = [i for i, name in enumerate(source.names) if name not in skipped]
-        source = data.Subset(source, kept)
-    attack = from_settings(settings, source[0]["image"].shape)
     if not any((folder / "shards").glob("*.parquet")):
         raise ValueError(f"{folder / 'shards'} holds no shards, from which images are made again")
     table = storage.read_shards(folder / "shards")
     if not any(name.startswith(storage.PARAMS) for name in table.column_names):
         raise ValueError(f"{folder} stored no parameters: run it anew with --store-all")
     rows = storage.without_params(table).to_pylist()
-    if source.names != [row["file"] for row in rows]:
-        raise ValueError(f"{source!r} does not hold the images of {folder}; see --data")
-    return Run(folder, settings, rows, table, source, attack)
+    names, there = [row["file"] for row in rows], source.names
+    if settings.keys() & {"skipped", "target_class"}:  # which left images out
+        listed = set(names)
+        source = data.Subset(source, [i for i, name in enumerate(there) if name in listed])
+        there = source.names
+    if there != names:
+        lacking = sorted(set(names) - set(there))
+        what = f"there is no {lacking[0]}" if lacking else "there are more, or in another order"
+        raise ValueError(f"{source!r} does not hold the images of {folder}: {what}; see --data")
+    known = data.read_fingerprint(folder / identity.IMAGES)
+    if known is not None and known.sha256 != settings.get("images"):
+        raise ValueError(f"{folder / identity.IMAGES} is not of the attack in that folder")
+    digests = None if known is None else known.digests
+    attack = from_settings(settings, source[0]["image"].shape)
+    return Run(folder, settings, rows, table, source, attack, digests)
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -62,6 +62,25 @@ def choose(rows: list[dict[str, Any]], count: int) -> list[int]:
     return [*alternating[:share], *resisted, *alternating[share:], *wrong][:count]
 
 
+def path_of(folder: Path, index: int, name: str) -> Path:
+    """Where the picture of a case lies.
+
+    Args:
+      folder: of the pictures.
+      index: its number, which begins the file's name.
+      name: of the image.
+
+    Returns:
+      The file.
+
+    Example:
+      >>> path_of(Path("gallery"), 3, "NORMAL/a b.png").as_posix()
+      'gallery/00003_a_b.png'
+    """
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(name).stem)[:60]
+    return folder / f"{index:05d}_{stem}.png"
+
+
 def draw(folder: Path, index: int, case: Case) -> Path:
     """Draws one case as a PNG of four panels.
 
@@ -73,8 +92,7 @@ def draw(folder: Path, index: int, case: Case) -> Path:
     Returns:
       The file.
     """
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(case.record["file"]).stem)[:60]
-    path = folder / f"{index:05d}_{stem}.png"
+    path = path_of(folder, index, case.record["file"])
     figure = panels([case])
     with storage.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)

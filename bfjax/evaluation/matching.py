@@ -7,10 +7,8 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 
-import jax
-import numpy as np
-
 from bfjax import data, progress
+from bfjax.evaluation import heads
 from bfjax.types import Predict
 
 
@@ -130,6 +128,8 @@ def check_outputs(
     predicts: Mapping[str, Predict],
     source: data.Source,
     image_shape: tuple[int, ...],
+    *,
+    multi_label: bool = False,
 ) -> None:
     """Makes sure that every model has an output a class; one output alone tells two apart.
 
@@ -139,20 +139,18 @@ def check_outputs(
       predicts: the models by name.
       source: the images.
       image_shape: (h, w, c) of each.
+      multi_label: the outputs are findings, each for itself.
 
     Raises:
       ValueError: naming a model of which this is not so.
     """
     names = source.class_names
     for model, predict in predicts.items():
-        shape = jax.eval_shape(predict, jax.ShapeDtypeStruct(image_shape, np.float32)).shape
-        if len(shape) != 1:
-            raise ValueError(f"{model} answers with shape {shape}, not (classes,)")
-        two = shape == (1,) and source.findings is None
-        if (2 if two else shape[0]) != len(names):
+        count = heads.num_outputs(predict, image_shape, model=model)
+        if (count if multi_label else max(count, 2)) != len(names):
             empty = [name for i, name in enumerate(names) if _count(source, i) == 0]
             raise ValueError(
-                f"{model} has {shape[0]} logits, the data {len(names)} classes "
+                f"{model} has {count} logits, the data {len(names)} classes "
                 f"({', '.join(names)})" + (f"; of {', '.join(empty)} no image" if empty else "")
             )
 

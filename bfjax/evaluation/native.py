@@ -7,6 +7,7 @@ Convention:
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,12 +22,14 @@ from jaxtyping import Float
 from bfjax import data, metrics, progress, storage
 from bfjax.data import feed
 from bfjax.estimate import Estimate, seconds
-from bfjax.evaluation import cells
+from bfjax.evaluation import cells, identity
 from bfjax.evaluation.cells import Cell
+from bfjax.evaluation.classes import from_text
 from bfjax.evaluation.targets import answers
 from bfjax.types import Attack, Params, Perturbation
 
 FOLDER = "adversarial"
+_MADE_OF = "native_settings.json"
 
 
 def write(cell: Cell) -> dict[str, Any]:
@@ -50,9 +53,20 @@ def write(cell: Cell) -> dict[str, Any]:
     rows = storage.without_params(table).to_pylist()
     if cell.source.names != [row["file"] for row in rows]:
         raise ValueError(f"{cell.settings['data']} no longer holds the images of {cell.out}")
-    finished = cell.out / "native.json"
-    if finished.exists() and all(_written(cell, i, row["file"]) for i, row in enumerate(rows)):
+    made_of, finished = _made_of(cell, table), cell.out / "native.json"
+    if _finished(cell, made_of, [row["file"] for row in rows]):
         return storage.read_json(finished)
+    images = storage.read_json(cell.out / "settings.json").get("images")
+    identity.same_images(cell.out, images, cell.fingerprint)
+    before = storage.read_json(cell.out / _MADE_OF)
+    if not before:
+        identity.nothing_there(cell.out, FOLDER)
+    elif before != made_of:
+        raise ValueError(
+            f"{cell.out / FOLDER} was made of another attack than {cell.out / 'shards'} holds now: "
+            "delete it, and run again"
+        )
+    storage.write_json(cell.out / _MADE_OF, made_of)
     like = _params_like(cell)
     split = feed.split_locally()
     ready = cells.placed(cell, feed.on_every(split))
@@ -77,6 +91,38 @@ def write(cell: Cell) -> dict[str, Any]:
     }
     storage.write_json(finished, rates)
     return rates
+
+
+def is_written(cell: Cell) -> bool:
+    """Whether `write` has nothing left to do.
+
+    Args:
+      cell: all of whose shards are there.
+
+    Returns:
+      Whether all images are written, and judged by all models.
+    """
+    table = storage.read_shards(cell.out / "shards")
+    return _finished(cell, _made_of(cell, table), table["file"].to_pylist())
+
+
+def _finished(cell: Cell, made_of: dict[str, Any], names: Sequence[str]) -> bool:
+    known = storage.read_json(cell.out / _MADE_OF) or made_of  # older ones say nothing
+    judged = storage.read_json(cell.out / "native.json").get("targets", {})
+    return (
+        known == made_of
+        and all(target.name in judged for target in cell.targets)
+        and all(_written(cell, i, name) for i, name in enumerate(names))
+    )
+
+
+def _made_of(cell: Cell, table: pa.Table) -> dict[str, Any]:
+    """What the files depend on beside the settings: images, and what was found for each."""
+    digest = hashlib.sha256()
+    for name in sorted(n for n in table.column_names if n.startswith(storage.PARAMS)):
+        for row in table[name].to_pylist():
+            digest.update(np.asarray(row, np.float64).tobytes())
+    return {"images": cell.fingerprint.sha256, "parameters": digest.hexdigest()}
 
 
 def of_native(cell: Cell) -> Estimate:
@@ -195,7 +241,7 @@ def _judge(
     images = np.stack([read_back(path, image_size=size, resize=resize) for path in files])
     whole = feed.filled(split, cell.batch_size, images)
     names = cell.source.class_names
-    labels = np.array([names.index(row["label"]) for row in rows])
+    labels = from_text([row["label"] for row in rows], names, multi_label=cell.multi_label)
     found = [
         {"file": row["file"], "written": f"{FOLDER}/{path.name}", "label": row["label"]}
         for row, path in zip(rows, files, strict=True)

@@ -80,18 +80,26 @@ def rebuilt(
     return perturbed(attack, storage.read_params(table, row, like), image)
 
 
-def draw_cases(cell: Cell, count: int) -> None:
+def draw_cases(cell: Cell, count: int) -> bool:
     """Draws some images of a finished attack, made again from their parameters, into its gallery/.
 
     Args:
       cell: all of whose shards are there.
       count: how many, chosen by `choose`.
+
+    Returns:
+      Whether any was still to be drawn. Of results whose images nobody noted none is.
     """
+    if "images" not in storage.read_json(cell.out / "settings.json"):
+        return False
     table = storage.read_shards(cell.out / "shards")
     rows = storage.without_params(table).to_pylist()
+    folder = cell.out / "gallery"
+    chosen = gallery.choose(rows, count)
+    left = [i for i in chosen if not gallery.path_of(folder, i, rows[i]["file"]).exists()]
     with progress.bar() as bar:
-        for row in bar.track(gallery.choose(rows, count), description="drawing"):
+        for row in bar.track(left, description="drawing"):
             image, log_field, adversarial = rebuild(cell.attack, cell.source, table, row)
             if log_field is not None:  # which a bias field has
-                case = gallery.Case(rows[row], image, log_field, adversarial)
-                gallery.draw(cell.out / "gallery", row, case)
+                gallery.draw(folder, row, gallery.Case(rows[row], image, log_field, adversarial))
+    return bool(left)

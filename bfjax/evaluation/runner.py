@@ -20,6 +20,7 @@ from bfjax.attack import run_batch, run_stream
 from bfjax.data import feed
 from bfjax.evaluation import cells, verdicts
 from bfjax.evaluation.cells import Cell
+from bfjax.evaluation.classes import from_text
 from bfjax.evaluation.targets import answers
 from bfjax.types import Attack, Params, Search
 
@@ -41,6 +42,7 @@ def complete(cell: Cell, bar: Progress, description: str) -> dict[str, Any]:
     Raises:
       ValueError, OSError: as `run`.
     """
+    cell.same_settings()
     if not cell.finished:
         started = time.perf_counter()
         total = len(cell.images(cell.missing())) * cell.num_gradients
@@ -51,7 +53,6 @@ def complete(cell: Cell, bar: Progress, description: str) -> dict[str, Any]:
         if jax.process_index() == 0:
             cells.merge(cell, time.perf_counter() - started, count)
         _wait(f"{cell.out}: summary")
-    cell.same_settings()
     return json.loads((cell.out / "summary.json").read_text(encoding="utf-8"))
 
 
@@ -80,7 +81,6 @@ def run(cell: Cell, on_step: Callable[[int], object] = lambda gradients: None) -
       ValueError: for images or weights that do not fit, naming the culprit.
       OSError: a shard cannot be written; the earlier ones stay.
     """
-    cell.same_settings()
     missing, unjudged = cell.left()
     split = feed.split_locally()
     ready = cells.placed(cell, feed.on_every(split)) if missing or unjudged else cell
@@ -104,10 +104,10 @@ def _batch_by_batch(
     on_step: Callable[[int], object],
 ) -> Iterator[_Shard]:
     devices = split.mesh.size
-    for k, (images, labels) in enumerate(reader):
+    for k, (images, _) in enumerate(reader):
         starts = missing[k * devices : (k + 1) * devices]
         chosen = np.array(cell.images(starts))
-        columns, params = attack_images(cell, split, images, labels, chosen, on_step)
+        columns, params = attack_images(cell, split, images, chosen, on_step)
         for i, start in enumerate(starts):
             rows = slice(i * cell.batch_size, (i + 1) * cell.batch_size)
             part = {name: values[rows] for name, values in columns.items()}
@@ -144,10 +144,15 @@ def _stream(
 
     def examples() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         numbers = iter(cell.images(missing))
-        for images, labels in reader:
-            truth = _known(cell, split, images, labels)
-            yield from ((next(numbers), x, y) for x, y in zip(images, truth, strict=True))
+        for images, _ in reader:
+            chosen = np.array(list(itertools.islice(numbers, len(images))))
+            labels = _known(cell, split, images, chosen)
+            truth.update(zip(chosen.tolist(), labels, strict=True))
+            yield from zip(
+                chosen.tolist(), images, verdicts.aims(cell, labels, chosen), strict=True
+            )
 
+    truth: dict[int, np.ndarray] = {}
     unwritten = {start: cell.images([start]) for start in missing}
     rows: dict[int, tuple[dict[str, Any], Params]] = {}
     for done in run_stream(
@@ -161,8 +166,9 @@ def _stream(
     ):
         stopped = np.asarray(done.result.trace.stopped)
         on_step(int(stopped[:, :-1].sum()))  # of these steps the first alone was made
+        labels = np.stack([truth.pop(number) for number in done.numbers])
         columns, params = verdicts.judge(
-            cell, split, done.images, done.labels, np.array(done.numbers), done.result
+            cell, split, done.images, labels, np.array(done.numbers), done.result
         )
         rows |= {n: _row(columns, params, row) for row, n in enumerate(done.numbers)}
         for start in [s for s, wanted in unwritten.items() if rows.keys() >= set(wanted)]:
@@ -181,7 +187,6 @@ def attack_images(
     cell: Cell,
     split: jax.sharding.NamedSharding,
     images: Float[np.ndarray, "n h w c"],
-    labels: Integer[np.ndarray, " n"],
     indices: Integer[np.ndarray, " n"],
     on_step: Callable[[int], object],
 ) -> tuple[dict[str, Any], Params]:
@@ -191,7 +196,6 @@ def attack_images(
       cell: with its arrays on the devices of `split`.
       split: how a batch lies on the devices.
       images: at most as many as the devices take at once.
-      labels: their classes; -1 where they are not known.
       indices: where they stand in the cell's source.
       on_step: as of `run`.
 
@@ -202,12 +206,13 @@ def attack_images(
       ValueError: as `run`.
     """
     whole = functools.partial(feed.filled, split, cell.batch_size)
-    labels = _known(cell, split, images, labels)
+    labels = _known(cell, split, images, indices)
     # a key an image, so that results do not depend on the batches
     keys = _keys(jax.random.key(cell.seed), whole(indices))
     steps = {} if isinstance(cell.attack, Search) else {"on_step": lambda _: on_step(len(images))}
     predict = cell.targets[0].predict
-    result = run_batch(cell.attack, predict, whole(images), whole(labels), key=keys, **steps)
+    aims = verdicts.aims(cell, labels, indices)
+    result = run_batch(cell.attack, predict, whole(images), whole(aims), key=keys, **steps)
     if not steps:
         on_step(len(images) * cell.num_gradients)
     return verdicts.judge(cell, split, images, labels, indices, result)
@@ -217,14 +222,15 @@ def _known(
     cell: Cell,
     split: jax.sharding.NamedSharding,
     images: Float[np.ndarray, "n h w c"],
-    labels: Integer[np.ndarray, " n"],
-) -> Integer[np.ndarray, " n"]:
+    indices: Integer[np.ndarray, " n"],
+) -> Integer[np.ndarray, "n ..."]:
     """The labels; where they are not known, what the attacked model itself answers."""
+    labels = cell.truth[indices]
     if (labels >= 0).all():
         return labels
     names, batch = cell.source.class_names, feed.filled(split, cell.batch_size, images)
     found = answers(cell.targets[0], batch, labels, names)["prediction"]
-    return np.array([names.index(name) for name in found], np.int32)
+    return from_text(found, names, multi_label=cell.multi_label)
 
 
 @jax.jit

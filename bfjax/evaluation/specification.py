@@ -12,6 +12,7 @@ as a syntax tree, so nothing else can be called.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 import optax
 
 from bfjax import attack, attacks, field
-from bfjax.types import Attack, Perturbation, Search
+from bfjax.types import Attack, Loss, Perturbation, Search
 
 
 def parse_attack(text: str, image_shape: tuple[int, ...]) -> Attack | Search:
@@ -89,6 +90,36 @@ def _named(name: str, shape: tuple[int, ...]) -> Callable[..., Any]:
 def _of(module: Any) -> dict[str, Callable[..., Any]]:
     found = {name: getattr(module, name) for name in module.__all__}
     return {name: v for name, v in found.items() if inspect.isfunction(inspect.unwrap(v))}
+
+
+def of_findings(made: Attack | Search) -> Attack | Search:
+    """An attack on a head of several findings, each right or wrong for itself.
+
+    Args:
+      made: an attack whose loss is of single classes, or of findings already.
+
+    Returns:
+      The attack with the loss of the same kind for findings.
+
+    Raises:
+      ValueError: it searches, and for a single class.
+
+    Example:
+      >>> of_findings(attacks.bim()).loss is attack.binary_cross_entropy
+      True
+    """
+    if not isinstance(made, Attack):
+        raise ValueError(
+            f"{type(made).__name__} searches for one class: choose one of the findings, or an "
+            "attack such as bim or bias_field"
+        )
+    return dataclasses.replace(made, loss=_OF_FINDINGS.get(made.loss, made.loss))
+
+
+_OF_FINDINGS: dict[Loss, Loss] = {
+    attack.cross_entropy: attack.binary_cross_entropy,
+    attack.margin: attack.binary_margin,
+}
 
 
 def bias_field_at(options: Mapping[str, Any], shape: tuple[int, int]) -> Perturbation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ import scipy.stats
 from rich.console import Console
 from rich.table import Table
 
+from bfjax.evaluation import flags
+from bfjax.evaluation.classes import from_text
 from bfjax.evaluation.measures import SAVED_AS
 from bfjax.metrics import success_rate, wilson_interval
 
@@ -41,12 +44,18 @@ def show(summary: dict[str, Any], out: Path) -> None:
             name = ""
     console = Console()
     console.print(table)
+    if line := flags.advice(summary.get("flags")):
+        print(line)
     more = ", native.csv, adversarial/" if "native" in summary else ""
     console.print(f"details in {out}: summary.json, records.csv, gallery/{more}", highlight=False)
 
 
 def summarize(
-    table: pa.Table, class_names: Sequence[str], targets: Sequence[str]
+    table: pa.Table,
+    class_names: Sequence[str],
+    targets: Sequence[str],
+    *,
+    multi_label: bool = False,
 ) -> dict[str, Any]:
     """The success rates of a run, per target model and per direction, and the mean changes.
 
@@ -54,44 +63,45 @@ def summarize(
       table: the records, without the parameters of the attacks.
       class_names: of the data, in the order of the logits.
       targets: names of the models that judged; the first is the one that was attacked.
+      multi_label: the records say findings. An image is then right where all of them are, and the
+        directions are those of single findings.
 
     Returns:
       What JSON can hold.
     """
     columns = {name: np.array(table[name]) for name in table.column_names}
-    number = {name: i for i, name in enumerate(class_names)}
-
-    def indices(name: str) -> np.ndarray:
-        return np.array([number[value] for value in columns[name]])
-
-    labels = indices("label")
-    judged = {}
+    said = functools.partial(from_text, class_names=class_names, multi_label=multi_label)
+    labels = said(table["label"].to_pylist())
+    judged, counted = {}, None
     for target in targets:
         prefix = "" if target == targets[0] else f"{target}:"
         answers = {
-            kind: indices(f"{prefix}{kind}_prediction")
+            kind: said(table[f"{prefix}{kind}_prediction"].to_pylist())
             for kind in ("clean", "adversarial", *SAVED_AS)
             if f"{prefix}{kind}_prediction" in columns
         }
         clean, adversarial = answers.pop("clean"), answers.pop("adversarial")
-        judged[target] = _as_json(success_rate(labels, clean, adversarial)) | {
-            "directions": {
-                f"{name}→{_others(class_names, i)}": _as_json(
-                    success_rate(labels[labels == i], clean[labels == i], adversarial[labels == i])
-                )
-                for i, name in enumerate(class_names)
-            },
+        judged[target] = _rate_of(labels, clean, adversarial) | {
+            "directions": _directions(labels, clean, adversarial, class_names),
             "saved_as": {
-                kind: _as_json(success_rate(labels, clean, predictions))
-                for kind, predictions in answers.items()
+                kind: _rate_of(labels, clean, predictions) for kind, predictions in answers.items()
             },
         }
+        if target == targets[0]:
+            resisted = _all_right(clean, labels) & _all_right(adversarial, labels)
+            counted = flags.count(columns, resisted)
+        if "target" in columns:
+            judged[target] |= _reached(
+                labels, clean, adversarial, said(table["target"].to_pylist())
+            )
     found = {
         "images": len(labels),
         "targets": judged,
         "mean_max_change": float(columns["max_change"].mean()),
         "mean_change": float(columns["mean_change"].mean()),
     }
+    if counted is not None:
+        found["flags"] = counted
     if "max_log_field" in columns:
         found["median_max_log_field"] = float(np.median(columns["max_log_field"]))
         found["mean_max_log_field"] = float(columns["max_log_field"].mean())
@@ -136,7 +146,8 @@ def transfer(found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
     Returns:
       ``{"attacks": {name: {"sources", "targets", "fooled", "correct", "rate", "low", "high",
       "mean_brisque"}}}``, as JSON holds it; rows of the matrices are sources, columns targets, the
-      rates' 95 % intervals are Wilson's.
+      rates' 95 % intervals are Wilson's. Of a targeted attack also "reached" and "reached_rate",
+      of one that has flags also "flags", one a row.
     """
     attacks = {}
     for name, rows in found.items():
@@ -149,10 +160,15 @@ def transfer(found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
         for i, end in enumerate(("low", "high")):
             attacks[name][end] = [[pair[i] for pair in row] for row in ends]
         attacks[name]["mean_brisque"] = [row.get("mean_brisque") for row in rows.values()]
+        if any("flags" in row for row in rows.values()):
+            attacks[name]["flags"] = [row.get("flags") for row in rows.values()]
+        if all("reached" in cell for row in cells for cell in row):
+            attacks[name] |= {k: [[c[k] for c in row] for row in cells] for k in _REACHED}
     return {"attacks": attacks}
 
 
 _RATE = ("fooled", "correct", "rate")
+_REACHED = ("reached", "reached_rate")
 
 
 def _interval(rate: dict[str, Any]) -> tuple[float | None, float | None]:
@@ -168,14 +184,49 @@ def show_transfer(whole: dict[str, Any], out: Path) -> None:
     """
     console = Console()
     for name, matrix in whole["attacks"].items():
-        table = Table(title=f"success of {name} in %: made on (row), judged by (column)")
-        table.add_column("", overflow="fold")
-        for target in matrix["targets"]:
-            table.add_column(target, overflow="fold", justify="right")
-        for source, rates in zip(matrix["sources"], matrix["rate"], strict=True):
-            table.add_row(source, *("-" if r is None else f"{100 * r:.2f}" for r in rates))
-        console.print(table)
+        titles = {"rate": f"success of {name}"}
+        if "reached_rate" in matrix:
+            titles["reached_rate"] = f"{name} reached the class that it aimed at"
+        for key, title in titles.items():
+            table = Table(title=f"{title} in %: made on (row), judged by (column)")
+            table.add_column("", overflow="fold")
+            for target in matrix["targets"]:
+                table.add_column(target, overflow="fold", justify="right")
+            for source, rates in zip(matrix["sources"], matrix[key], strict=True):
+                table.add_row(source, *("-" if r is None else f"{100 * r:.2f}" for r in rates))
+            console.print(table)
+    lines = {
+        f"{name} on {source}": flags.flags_in_words(counted)
+        for name, matrix in whole["attacks"].items()
+        for source, counted in zip(matrix["sources"], matrix.get("flags", []), strict=False)
+    }
+    if told := {who: words for who, words in lines.items() if words}:
+        for who, words in told.items():
+            print(f"{who}: {words}")
+        print(flags.ADVICE)
     console.print(f"details in {out}: summary.json, ATTACK/SOURCE/records.csv", highlight=False)
+
+
+def _directions(labels, clean, adversarial, class_names) -> dict[str, dict[str, Any]]:
+    """The rate of each class alone; of findings, of each one that is there or is not."""
+    if labels.ndim == 1:
+        return {
+            f"{name}→{_others(class_names, i)}": _rate_of(
+                labels[labels == i], clean[labels == i], adversarial[labels == i]
+            )
+            for i, name in enumerate(class_names)
+        }
+    found = {}
+    for i, name in enumerate(class_names):
+        for there, direction in ((0, f"no {name}→{name}"), (1, f"{name}→no {name}")):
+            mine = labels[:, i] == there
+            found[direction] = _rate_of(labels[mine, i], clean[mine, i], adversarial[mine, i])
+    return found
+
+
+def _all_right(said, labels) -> np.ndarray:
+    """Which images are right; of findings, all of them."""
+    return (said == labels) if labels.ndim == 1 else (said == labels).all(1)
 
 
 def _others(class_names, index: int) -> str:
@@ -183,5 +234,19 @@ def _others(class_names, index: int) -> str:
     return others[0] if len(others) == 1 else "other"
 
 
-def _as_json(rate) -> dict[str, Any]:
+def _rate_of(labels, clean, adversarial) -> dict[str, Any]:
+    """As JSON; of findings, an image is right where all of them are."""
+    if labels.ndim > 1:
+        clean, adversarial = ((said != labels).any(1).astype(int) for said in (clean, adversarial))
+        labels = np.zeros_like(clean)
+    rate = success_rate(labels, clean, adversarial)
     return rate._asdict() | {"rate": None if math.isnan(rate.rate) else rate.rate}
+
+
+def _reached(labels, clean, adversarial, aims) -> dict[str, Any]:
+    """Of a targeted attack: how many of the images that were right became what it aims at."""
+    reached, correct = (
+        int(((clean == labels) & (adversarial == aims)).sum()),
+        (clean == labels).sum(),
+    )
+    return {"reached": reached, "reached_rate": reached / int(correct) if correct else None}

@@ -3,33 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from bfjax import models
-from bfjax.attack import ensemble
+from bfjax.attack import ensemble, warn_of_probabilities
+from bfjax.evaluation.classes import answered, as_text
 from bfjax.types import Predict, as_pytree
+
+Outputs = Literal["logits", "probabilities"]
+"""What a model returns: logits, or what a softmax or sigmoid makes of them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A model on which adversarial images are made, or that judges them."""
+    """A model on which adversarial images are made, or that judges them.
+
+    Attributes:
+      name: of its folder, file or function.
+      predict: one image to its logits.
+      config: what is known of it.
+      parts: what belongs to it beside what `config.sha256` is of: name to sha256.
+      programs: the modules of its Python functions.
+    """
 
     name: str
     predict: Predict
     config: models.Checkpoint
+    parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    programs: tuple[str, ...] = ()
 
 
-def load_target(text: str, *, image_size: int | None = None) -> Target:
+def load_target(
+    text: str,
+    *,
+    image_size: int | None = None,
+    outputs: Outputs = "logits",
+    multi_label: bool = False,
+) -> Target:
     """A model, or several as one.
 
     Args:
@@ -37,6 +58,8 @@ def load_target(text: str, *, image_size: int | None = None) -> Target:
         from an image (h, w, c) in [0, 1] to its logits; several, joined by plus signs, answer with
         the mean of their logits.
       image_size: side of the images in pixels where the model does not say it.
+      outputs: what it returns; probabilities are turned back into logits.
+      multi_label: its outputs are heads of their own, not the classes of one softmax.
 
     Returns:
       The model, named after its folder, file or function.
@@ -48,6 +71,9 @@ def load_target(text: str, *, image_size: int | None = None) -> Target:
     """
     parts = [text] if Path(text).exists() else text.split("+")
     found = [_one(part, image_size) for part in parts]
+    if outputs == "probabilities":
+        back = functools.partial(models.from_probabilities, multi_label=multi_label)
+        found = [dataclasses.replace(t, predict=back(t.predict)) for t in found]
     if len(found) == 1:
         return found[0]
     check_together(found)
@@ -56,6 +82,8 @@ def load_target(text: str, *, image_size: int | None = None) -> Target:
         "+".join(target.name for target in found),
         ensemble([target.predict for target in found]),
         dataclasses.replace(found[0].config, **whole),
+        {f"{one.name}: {part}": sha256 for one in found for part, sha256 in one.parts.items()},
+        tuple(name for one in found for name in one.programs),
     )
 
 
@@ -63,14 +91,21 @@ def _one(text: str, image_size: int | None) -> Target:
     path = Path(text)
     if path.suffix == ".onnx":
         predict, side = models.load_onnx(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest, *others = map(_digest, [path, *(files := models.onnx_data(path))])
         record = models.Checkpoint("onnx", {}, digest, image_size=side or image_size)
-        return Target(path.stem, predict, record)
+        names = [file.relative_to(path.parent).as_posix() for file in files]
+        return Target(path.stem, predict, record, dict(zip(names, others, strict=True)))
     if not path.exists() and re.fullmatch(r"[\w.]+:\w+", text):
         return _function(text, image_size)
     record = models.load_config(path)
+    parts = {models.CONFIG: record.settings_digest}
     record = dataclasses.replace(record, image_size=record.image_size or image_size)
-    return Target(path.resolve().name, models.load(path), record)
+    return Target(path.resolve().name, models.load(path), record, parts)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:  # of any size
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _function(text: str, image_size: int | None) -> Target:
@@ -89,7 +124,7 @@ def _function(text: str, image_size: int | None) -> Target:
     file = getattr(module, "__file__", None)
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
     record = models.Checkpoint(text, {}, digest, image_size=image_size)
-    return Target(attribute, as_pytree(function), record)
+    return Target(attribute, as_pytree(function), record, programs=(name,))
 
 
 def class_names(target: Target, image_shape: tuple[int, ...]) -> tuple[str, ...]:
@@ -135,38 +170,40 @@ def check_together(targets: Sequence[Target]) -> None:
 def answers(
     target: Target,
     images: Float[Array, "batch h w c"],
-    labels: Integer[np.ndarray, " n"],
+    labels: Integer[np.ndarray, "n ..."],
     class_names: Sequence[str],
+    *,
+    warn: bool = False,
 ) -> dict[str, Any]:
     """What a model says of some images.
 
     Args:
       target: the model.
       images: in [0, 1], on one device or several.
-      labels: the classes of the first n of them; the rest is there to fill the batch.
+      labels: the classes of the first n of them, (n,), or (n, heads) where several findings may be
+        true of an image; the rest is there to fill the batch.
       class_names: of the data; a model with one logit says by its sign which of two.
+      warn: where these seem to be probabilities.
 
     Returns:
-      The predictions as names, and the scores of the true classes.
+      The predictions as texts, and the probabilities of the truth, see `bfjax.evaluation.classes`.
 
     Raises:
       ValueError: its logits are not finite, or not as many as there are classes.
     """
     logits = np.asarray(_logits(target.predict, images), np.float64)[: len(labels)]
-    if logits.shape[1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-    if logits.shape[1] != len(class_names):
+    count = logits.shape[1] if labels.ndim > 1 else max(logits.shape[1], 2)
+    if count != len(class_names):
         raise ValueError(
             f"{target.name} has {logits.shape[1]} logits, the data {len(class_names)} classes "
             f"({', '.join(class_names)})"
         )
     if not np.isfinite(logits).all():
         raise ValueError(f"{target.name} gives NaN or infinite logits; its weights are bad")
-    scores = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
-    return {
-        "prediction": [class_names[i] for i in logits.argmax(1)],
-        "score": scores[np.arange(len(labels)), labels],
-    }
+    if warn:
+        warn_of_probabilities(logits, name=target.name)
+    predictions, scores = answered(logits, labels)
+    return {"prediction": as_text(predictions, class_names), "score": scores}
 
 
 @jax.jit

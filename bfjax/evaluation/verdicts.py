@@ -16,9 +16,11 @@ import pyarrow as pa
 from jaxtyping import Float, Integer
 
 from bfjax import storage
+from bfjax.attack import is_targeted
 from bfjax.data import feed
 from bfjax.evaluation import measures
 from bfjax.evaluation.cells import Cell
+from bfjax.evaluation.classes import as_text, from_text
 from bfjax.evaluation.rebuilding import perturbed, rebuilt
 from bfjax.evaluation.targets import Target, answers
 from bfjax.types import Attack, AttackResult, Params, Search
@@ -37,7 +39,7 @@ def judge(
     cell: Cell,
     split: jax.sharding.Sharding,
     images: Float[np.ndarray, "n h w c"],
-    labels: Integer[np.ndarray, " n"],
+    labels: Integer[np.ndarray, "n ..."],
     indices: Integer[np.ndarray, " n"],
     result: AttackResult,
 ) -> tuple[dict[str, Any], Params]:
@@ -47,7 +49,7 @@ def judge(
       cell: with its arrays on the devices of `split`.
       split: how a batch lies on the devices.
       images: at most as many as the devices take at once.
-      labels: the classes that they were attacked away from.
+      labels: their classes or findings, as far as they are known else as the model says.
       indices: where they stand in the cell's source.
       result: of the attack, with at least n rows.
 
@@ -61,7 +63,7 @@ def judge(
     made = _made(cell.attack, result, images)
     columns: dict[str, Any] = {
         "file": [cell.source.names[i] for i in indices],
-        "label": [names[i] for i in labels],
+        "label": as_text(labels, names),
     }
     finite = np.isfinite(made.adversarial).all((1, 2, 3))
     if not finite.all():
@@ -69,13 +71,17 @@ def judge(
             f"attacked, {columns['file'][finite.argmin()]} is NaN: the optimizer diverged; give it "
             "smaller steps"
         )
-    if (np.asarray(cell.source.labels)[indices] < 0).any():
+    if is_targeted(cell.attack):
+        columns["target"] = as_text(aims(cell, labels, indices), names)
+    if (cell.truth[indices] < 0).any():
         columns["label_from"] = ["predicted"] * len(labels)
     columns |= _verdicts(cell, split, cell.targets, images, made.adversarial, labels, indices)
     change = np.abs(np.asarray(made.adversarial, np.float64) - images)
     columns |= {"max_change": change.max((1, 2, 3)), "mean_change": change.mean((1, 2, 3))}
     if made.objective is not None:
         columns["objective"] = made.objective
+    if result.flags is not None:  # of which some searches have none
+        columns |= {n: np.asarray(v)[: len(labels)] for n, v in result.flags._asdict().items()}
     if made.log_fields is not None:
         columns["max_log_field"] = np.abs(made.log_fields).max((1, 2))
     if cell.measure:
@@ -84,6 +90,28 @@ def judge(
             columns |= measures.of_fields(made.log_fields, made.params)
     size = sum(leaf[0].size for leaf in jax.tree.leaves(made.params))
     return columns, made.params if cell.store_all or size < images[0].size else {}
+
+
+def aims(
+    cell: Cell, labels: Integer[np.ndarray, "n ..."], indices: Integer[np.ndarray, " n"]
+) -> Integer[np.ndarray, "n ..."]:
+    """The labels that the attack is given: those to leave, or of a targeted attack those to reach.
+
+    Args:
+      cell: whose attack it is.
+      labels: of the images, known or predicted.
+      indices: where the images stand in the cell's source; what is drawn depends on nothing else.
+
+    Returns:
+      For a targeted attack `Cell.aim`, or for each image another class than its own.
+    """
+    if not is_targeted(cell.attack):
+        return labels
+    if cell.aim is not None:
+        return np.full_like(labels, cell.aim)
+    others = len(cell.source.class_names) - 1
+    drawn = [np.random.default_rng([cell.seed, i]).integers(others) for i in indices]
+    return np.asarray(drawn + (drawn >= labels), labels.dtype)
 
 
 def judge_later(
@@ -111,9 +139,8 @@ def judge_later(
     table = pa.concat_tables(tables, promote_options="default")
     attack = jax.device_put(cell.attack, jax.local_devices()[0])
     adversarial = np.stack([rebuilt(attack, x, table, i)[1] for i, x in enumerate(images)])
-    labels = np.array(
-        [cell.source.class_names.index(label) for label in table["label"].to_pylist()]
-    )
+    names = cell.source.class_names
+    labels = from_text(table["label"].to_pylist(), names, multi_label=cell.multi_label)
     indices = np.array(cell.images(starts))
     later = cell.yet_to_judge(table.column_names)
     found = _verdicts(cell, split, later, images, adversarial, labels, indices)
@@ -128,7 +155,7 @@ def _verdicts(
     targets: Sequence[Target],
     images: Float[np.ndarray, "n h w c"],
     adversarial: Float[np.ndarray, "n h w c"],
-    labels: Integer[np.ndarray, " n"],
+    labels: Integer[np.ndarray, "n ..."],
     indices: Integer[np.ndarray, " n"],
 ) -> dict[str, Any]:
     """What some models say of clean, of attacked and of saved images, as columns of the records."""
@@ -142,7 +169,9 @@ def _verdicts(
             asked = target.name, indices.tobytes(), labels.tobytes()
             found = cell.said.get(asked) if kind == "clean" else None
             if found is None:
-                found = answers(target, pictures, labels, names)
+                # of the attacked model, the attack itself warns
+                warn = kind == "clean" and target is not cell.targets[0]
+                found = answers(target, pictures, labels, names, warn=warn)
             if kind == "clean":
                 cell.said[asked] = found
             prefix = cell.prefix(target)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Scalar
 
 from bfjax.explain.maps import Map, check_same, membership, standing, upsample
 from bfjax.explain.score import probability
-from bfjax.types import Image, Label, Loss, Predict, PRNGKey
+from bfjax.types import Image, Label, Loss, Predict, PRNGKey, as_key
 
 
 class Curve(NamedTuple):
@@ -140,7 +140,7 @@ def random_map(
     """A control: uniform noise.
 
     Args:
-      key: a typed key.
+      key: of the drawing.
       shape: (h, w).
       mask_size: at which the noise is drawn, then upsampled as a mask is: a control as smooth as
         the map. `None` draws each pixel on its own.
@@ -155,7 +155,7 @@ def random_map(
       >>> random_map(jax.random.key(0), (8, 6), mask_size=(4, 3)).shape
       (8, 6)
     """
-    return upsample(jax.random.uniform(key, mask_size or shape), shape)
+    return upsample(jax.random.uniform(as_key(key), mask_size or shape), shape)
 
 
 def centre_map(shape: tuple[int, int], *, sigma: float = 0.5) -> Map:

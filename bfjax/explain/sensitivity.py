@@ -80,7 +80,7 @@ def sensitivity_map_batch(
     predict: Predict,
     images: Float[Array | np.ndarray, "batch h w c"],
     adversarials: Float[Array | np.ndarray, "batch h w c"],
-    labels: Integer[Array | np.ndarray, " batch"],
+    labels: Integer[Array | np.ndarray, "batch ..."],
     *,
     on_step: Callable[[int], object] | None = None,
     **options: Unpack[MapOptions],
@@ -91,7 +91,7 @@ def sensitivity_map_batch(
       predict: the classifier of one image.
       images: (batch, h, w, c), float in [0, 1].
       adversarials: of the same shape.
-      labels: (batch,), the true classes.
+      labels: (batch,), the true classes; (batch, heads) of 0 and 1 for several labels.
       on_step: called after each step with the number of steps done.
       **options: those of `mask_attack`.
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from bfjax.field.perturbation import bias_field, check_image, clip
-from bfjax.types import Field, Image, LogField, Params, Perturbation, PRNGKey, as_pytree
+from bfjax.types import Field, Image, LogField, Params, Perturbation, PRNGKey, as_key, as_pytree
 
 
 def additive(*, start_noise: Any = 0.0) -> Perturbation:
@@ -121,7 +121,7 @@ def _at_random(zero: Any, noise: Any, image: Image, key: PRNGKey | None) -> Para
     if key is None:
         raise ValueError("a random start needs a key: pass key=jax.random.key(...)")
     params = zero(image)
-    return params + noise * jax.random.uniform(key, params.shape, params.dtype, -1, 1)
+    return params + noise * jax.random.uniform(as_key(key), params.shape, params.dtype, -1, 1)
 
 
 def _image(image: Image) -> Image:
@@ -146,7 +146,7 @@ def _itself(params: LogField) -> LogField:
 
 
 def _init_all(parts: tuple, image: Image, key: PRNGKey | None) -> tuple:
-    keys = [None] * len(parts) if key is None else jax.random.split(key, len(parts))
+    keys = [None] * len(parts) if key is None else jax.random.split(as_key(key), len(parts))
     return tuple(part.init(image, k) for part, k in zip(parts, keys, strict=True))
 
 

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from bfjax.field.polynomial_tps import PolynomialTPSParams
-from bfjax.types import Field, Image, LogField, Params, Perturbation, PRNGKey, as_pytree
+from bfjax.types import Field, Image, LogField, Params, Perturbation, PRNGKey, as_key, as_pytree
 
 # exp(±80) fits float32 with room for its gradient; 16-bit images saturate to black or white long
 # before. Without a bound exp overflows, and a black pixel makes 0 · inf = NaN.
@@ -97,7 +97,7 @@ def _start(bounds: _Bounds, identity, image: Image, key: PRNGKey | None) -> Para
     leaves, treedef = jax.tree.flatten(params)
     noisy = [
         leaf + jax.random.uniform(k, leaf.shape, leaf.dtype, -1, 1) * bounds.start_noise
-        for leaf, k in zip(leaves, jax.random.split(key, len(leaves)), strict=True)
+        for leaf, k in zip(leaves, jax.random.split(as_key(key), len(leaves)), strict=True)
     ]
     return jax.tree.unflatten(treedef, noisy)
 

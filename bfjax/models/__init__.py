@@ -30,7 +30,7 @@ from bfjax.models.checkpoint import (
 )
 from bfjax.models.hub import PREFIX as HUB
 from bfjax.models.layers import MIN_SIZE
-from bfjax.models.onnx import load_onnx
+from bfjax.models.onnx import load_onnx, onnx_data
 from bfjax.models.pretrained import load_pretrained, settings_for
 from bfjax.models.probabilities import from_probabilities
 from bfjax.models.registry import ARCHITECTURES, build, check_weights, weights_of
@@ -51,6 +51,7 @@ __all__ = [
     "load_model",
     "load_onnx",
     "load_pretrained",
+    "onnx_data",
     "save",
     "settings_for",
     "weights_of",

@@ -61,6 +61,13 @@ class Checkpoint:
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     shards: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def settings_digest(self) -> str:
+        """Of what the answers depend on beside the weights."""
+        names = ("architecture", "config", "class_names", "image_size", "resize")
+        told = json.dumps({name: getattr(self, name) for name in names}, sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
+
 
 def save(
     model: nnx.Module,

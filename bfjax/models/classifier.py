@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from bfjax.models.layers import Dense
 from bfjax.models.settings import Settings
-from bfjax.types import PRNGKey
+from bfjax.types import PRNGKey, as_key
 
 
 class Classifier(nnx.Module):
@@ -56,5 +56,5 @@ class Classifier(nnx.Module):
         if training and (rate := self.config.dropout):
             if key is None:
                 raise ValueError("dropout needs a key in training")
-            x = jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
+            x = jnp.where(jax.random.bernoulli(as_key(key), 1 - rate, x.shape), x / (1 - rate), 0)
         return self.head(x)

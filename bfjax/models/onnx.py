@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +62,38 @@ def load_onnx(path: str | Path) -> Imported:
     except Exception as error:  # the parser, the checker and the converter raise many kinds
         raise ValueError(f"{path} cannot be used: {' '.join(str(error).split())[:200]}") from error
     return Imported(Partial(Partial(_call, function, channels), weights), side)
+
+
+def onnx_data(path: str | Path) -> list[Path]:
+    """The files beside an ONNX file that hold weights of it ("external data").
+
+    Args:
+      path: of an ONNX file that `load_onnx` read.
+
+    Returns:
+      Their paths, sorted; none where all weights are in the file itself.
+    """
+    onnx = importlib.import_module("onnx")
+    model = onnx.load(str(path), load_external_data=False)
+    external = importlib.import_module("onnx.external_data_helper")
+    names = {
+        external.ExternalDataInfo(tensor).location
+        for tensor in _messages(model, onnx.TensorProto)
+        if external.uses_external_data(tensor)
+    }
+    return [Path(path).parent / name for name in sorted(names)]
+
+
+def _messages(message: Any, kind: type) -> Iterator[Any]:
+    """All messages of a kind within a Protocol Buffer: a tensor may lie in a node of a subgraph."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for inner in value if isinstance(value, Sequence) else [value]:
+            if isinstance(inner, kind):
+                yield inner
+            else:
+                yield from _messages(inner, kind)
 
 
 def _declared(model: Any) -> tuple[int, int | None]:

@@ -13,6 +13,7 @@ import jinja2
 import matplotlib
 import numpy as np
 
+from bfjax.evaluation import flags_in_words
 from bfjax.metrics import SuccessRate
 from bfjax.report import curves, pictures, repeat
 from bfjax.report.loading import Matrix, Results, Run
@@ -159,6 +160,7 @@ def _headline(run: Run) -> dict[str, Any]:
         "mean": run.summary.get("mean_change"),
         "saved": [(_FORMATS[kind], cell(rate)) for kind, rate in run.saved_as.items()],
         "quality": _quality(run.summary),
+        "flags": flags_in_words(run.summary.get("flags")),
     }
 
 

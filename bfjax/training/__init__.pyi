@@ -1,5 +1,13 @@
 from .augmentation import Augmentation, augment
-from .commands import export, export_checkpoint, fit, make_plan, train, train_classifier
+from .commands import (
+    export,
+    export_checkpoint,
+    fit,
+    is_finished,
+    make_plan,
+    train,
+    train_classifier,
+)
 from .config import ExportConfig, TrainConfig
 from .estimate import of_training
 from .exported import Exported
@@ -15,6 +23,7 @@ __all__ = [
     "export",
     "export_checkpoint",
     "fit",
+    "is_finished",
     "make_plan",
     "of_training",
     "train",

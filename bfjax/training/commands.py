@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -41,12 +40,12 @@ def train(config: TrainConfig) -> None:
         with all_bad_files(source := _load(config, "train")):
             estimate.show([of_training(make_plan(config, source))])
         return
-    if metrics := _finished(config):
-        print(f"{config.out} holds this run, finished before; its stored metrics:")
-    else:
-        metrics = train_classifier(config)
+    finished = is_finished(config)
+    metrics = train_classifier(config)
     if jax.process_index() > 0:
         return
+    if finished:
+        print(f"{config.out}: finished before, nothing was run; its stored metrics:")
     names = models.load_config(config.out).class_names
     print(tabulate(metrics))
     print(f"rows are true, columns predicted, {', '.join(names)}: {metrics.confusion}")
@@ -71,8 +70,8 @@ def train_classifier(config: TrainConfig) -> Metrics:
       ValueError: settings that do not fit the data or the run in `config.out`.
       FileNotFoundError: there are no such data or initial weights.
     """
-    if metrics := _finished(config):
-        return metrics
+    if is_finished(config):  # before the images are read
+        resume.same_training(config.out, settings_of(config))
     return fit(config, _load(config, "train"), _load(config, "test"))
 
 
@@ -91,17 +90,25 @@ def fit(config: TrainConfig, source: data.Source, test: data.Source) -> Metrics:
       ValueError: settings that do not fit the data or the run in `config.out`.
       FileNotFoundError: there are no such initial weights.
     """
-    if metrics := _finished(config):
-        return metrics
-    with all_bad_files(source, test):
-        return loop.follow(make_plan(config, source), test)
+    if not is_finished(config):
+        with all_bad_files(source, test):
+            return loop.follow(make_plan(config, source), test)
+    metrics = resume.stored_metrics(config.out, settings_of(config))
+    now = {"train": source, "test": test}
+    resume.same_images(config.out, {k: resume.fingerprint(v) for k, v in now.items()})
+    return metrics
 
 
-def _finished(config: TrainConfig) -> Metrics | None:
-    """The metrics of this run, if its folder holds it finished."""
-    if not (config.out / models.CONFIG).is_file():
-        return None
-    return resume.stored_metrics(config.out, settings_of(config))
+def is_finished(config: TrainConfig) -> bool:
+    """Whether the folder of a training holds a checkpoint.
+
+    Args:
+      config: of the training.
+
+    Returns:
+      Whether it does.
+    """
+    return (config.out / models.CONFIG).is_file()
 
 
 def _load(config: TrainConfig, split: str) -> data.Source:
@@ -170,11 +177,10 @@ def make_plan(config: TrainConfig, source: data.Source) -> Plan:
     if config.class_weights:
         weights = balanced_weights(np.asarray(training.labels), len(classes))
     changes = {name: getattr(config, name) for name in Augmentation._fields}
-    names = hashlib.sha256("\n".join(source.names).encode()).hexdigest()
     return Plan(
         out=config.out,
         settings=settings_of(config),
-        images=names,
+        fingerprint=resume.fingerprint(source),
         training=training,
         validation=held,
         graph=graph,
@@ -236,19 +242,12 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
             del settings[name]
     for name in settings.keys() & {"labels", "groups"}:
         path = Path(settings[name])
-        settings |= {name: path.name, f"{name}_sha256": _digest(path)}
+        settings |= {name: path.name, f"{name}_sha256": resume.digest_of(path)}
     settings["data"] = Path(config.data).expanduser().resolve().name
     if config.init is not None and not config.init.startswith(models.HUB):
         init = Path(config.init).expanduser()
-        settings |= {"init": init.name, "init_sha256": _digest(init)}
+        settings |= {"init": init.name, "init_sha256": resume.digest_of(init)}
     return json.loads(json.dumps(settings))
-
-
-def _digest(weights: Path) -> str:
-    if weights.is_dir():
-        return models.load_config(weights).sha256
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def export(config: ExportConfig) -> None:

@@ -18,7 +18,17 @@ from bfjax.evaluation import Metrics, describe, evaluate_classifier
 from bfjax.storage import saves
 from bfjax.training import curves
 from bfjax.training.plan import Plan, Select
-from bfjax.training.resume import TRAINING, RunState, floats, restore, save, tidy, write_log
+from bfjax.training.resume import (
+    TRAINING,
+    RunState,
+    fingerprint,
+    floats,
+    restore,
+    save,
+    tidy,
+    write_images,
+    write_log,
+)
 from bfjax.training.validation import validate
 
 
@@ -40,11 +50,13 @@ def follow(plan: Plan, test: data.Source) -> Metrics:
     whole = feed.on_every(split)
     state = jax.device_put(plan.start(), whole)
     run = RunState(state, state.kept, [])
-    settings = plan.settings | {"names of the images (sha256)": plan.images}
+    about = plan.settings, plan.fingerprint
     step_at = functools.cache(functools.partial(plan.step_at, placed=whole))
     writes = jax.process_index() == 0
     with saves(plan.out / TRAINING) as states, progress.bar() as bar:
-        run = restore(states, run, settings, plan.out / TRAINING)
+        if states.latest is None and writes:
+            write_images(plan.out, {"train": plan.fingerprint})
+        run = restore(states, run, *about, plan.out / TRAINING)
         saved = time.monotonic()
         task = bar.add_task("training", total=plan.epochs * plan.steps)
         bar.advance(task, len(run.history) * plan.steps + len(run.losses))
@@ -70,7 +82,7 @@ def follow(plan: Plan, test: data.Source) -> Metrics:
                 if done < plan.steps and (many or late):
                     seconds = time.monotonic() - started
                     run = run._replace(reader=reader.get_state(), seconds=seconds)
-                    save(states, run, settings)
+                    save(states, run, *about)
                     saved = time.monotonic()
             predict = models.as_predict(nnx.merge(plan.graph, *run.state.kept))
             scores = validate(
@@ -83,7 +95,7 @@ def follow(plan: Plan, test: data.Source) -> Metrics:
             run = _ended(run, scores, plan, seconds=time.monotonic() - started)
             if writes:  # before the state: one that is saved is in the log
                 write_log(plan.out / "log.csv", run.history)
-            save(states, run, settings)
+            save(states, run, *about)
             saved = time.monotonic()
             if plan.verbose and writes:
                 row = run.history[-1]
@@ -107,6 +119,7 @@ def follow(plan: Plan, test: data.Source) -> Metrics:
         "metrics": {"test": dataclasses.asdict(metrics), "validation": best},
         "training": plan.settings,
     }
+    write_images(plan.out, {"test": fingerprint(test)})
     models.save(model, plan.out, metadata=metadata)
     tidy(plan.out)
     return metrics

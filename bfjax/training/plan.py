@@ -26,7 +26,7 @@ class Plan:
     Attributes:
       out: the folder.
       settings: what the outcome depends on, as JSON gives it back.
-      images: sha256 of the names of all images; of other ones the rest would be another run.
+      fingerprint: of all images; of other ones the rest would be another run.
       training: the images that it learns from.
       validation: those held out, by patient.
       graph: of the network.
@@ -52,7 +52,7 @@ class Plan:
 
     out: Path
     settings: dict[str, Any]
-    images: str
+    fingerprint: data.Fingerprint
     training: data.Source
     validation: data.Source
     graph: Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import shutil
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from bfjax import models, storage
+from bfjax import data, models, progress, storage
 from bfjax.evaluation import Metrics
 from bfjax.storage import Saves
 from bfjax.training.step import TrainState
 
+_IMAGES = "images (sha256)"
 TRAINING = "training"
 """The folder of the saved states within that of the run; gone when it is finished."""
 
@@ -40,6 +42,65 @@ class RunState(NamedTuple):
     seconds: float = 0.0
 
 
+def fingerprint(source: data.Source) -> data.Fingerprint:
+    """Which images a training is of, with their patients: these decide which are held out.
+
+    Args:
+      source: the images.
+
+    Returns:
+      The fingerprint; its labels are class and patient.
+    """
+    with progress.bar() as bar:
+        task = bar.add_task("looking through the images", total=len(source))
+        found = data.fingerprint(source, lambda: bar.advance(task))
+    both = zip(found.labels, source.groups, strict=True)
+    return found._replace(labels=[f"{label} of {group}" for label, group in both])
+
+
+def write_images(out: Path, images: dict[str, data.Fingerprint]) -> None:
+    """Notes which images a training is of.
+
+    Args:
+      out: its folder.
+      images: by split.
+    """
+    for split, found in images.items():
+        found.write(out / f"images_{split}.parquet")
+
+
+def same_images(out: Path, images: dict[str, data.Fingerprint]) -> None:
+    """Makes sure that a training is of these images, as far as its folder says.
+
+    Args:
+      out: its folder.
+      images: by split.
+
+    Raises:
+      ValueError: it is of others, naming the first few.
+    """
+    for split, now in images.items():
+        before = data.read_fingerprint(out / f"images_{split}.parquet")
+        if before is not None and before != now:
+            raise ValueError(
+                f"{out} holds a training on other images ({split}): {data.changes(before, now)}; "
+                f"bring those back, choose another --out, or delete {out} to start anew"
+            )
+
+
+def same_training(out: Path, settings: dict[str, Any]) -> None:
+    """Makes sure that a finished run is of these settings.
+
+    Args:
+      out: its folder, with a checkpoint.
+      settings: what the run's outcome depends on, as JSON gives it back.
+
+    Raises:
+      ValueError: it holds a run with other settings, naming the first that differs.
+    """
+    _refuse_other(models.load_config(out).extra.get("training", {}), settings, out)
+
+
 def stored_metrics(out: Path, settings: dict[str, Any]) -> Metrics:
     """The metrics of a run that was finished before.
 
@@ -54,15 +115,32 @@ def stored_metrics(out: Path, settings: dict[str, Any]) -> Metrics:
       ValueError: it holds a run with other settings, naming the first that differs, or a
         checkpoint that was damaged.
     """
-    record = models.load_config(out)
-    _refuse_other(record.extra.get("training", {}), settings, out)
+    same_training(out, settings)
     models.load_model(out)  # whole, or refused
     tidy(out)  # a run may be killed before it can do so
-    stored = record.metrics["test"]
+    stored = models.load_config(out).metrics["test"]
     pairs = {name: tuple(ends) for name, ends in stored["intervals"].items()}
     return Metrics(
         **stored | {"confusion": tuple(map(tuple, stored["confusion"])), "intervals": pairs}
     )
+
+
+def digest_of(path: Path) -> str:
+    """What tells the contents of a file, or of a checkpoint, from others.
+
+    Args:
+      path: the file, or the folder of the checkpoint.
+
+    Returns:
+      Its SHA-256, in hexadecimal.
+
+    Raises:
+      FileNotFoundError: there is none.
+    """
+    if path.is_dir():
+        return models.load_config(path).sha256
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tidy(folder: Path) -> None:
@@ -83,39 +161,57 @@ def _refuse_other(before: dict[str, Any], now: dict[str, Any], folder: Path) -> 
             )
 
 
-def save(states: Saves, run: RunState, settings: dict[str, Any]) -> None:
+def save(states: Saves, run: RunState, settings: dict[str, Any], images: data.Fingerprint) -> None:
     """Saves a run under the number of its steps.
 
     Args:
       states: of the run.
       run: where it is.
       settings: what must be equal for it to go on.
+      images: that it trains on, of which the same holds.
     """
-    about = run._asdict() | {"losses": floats(run.losses), "settings": settings}
+    noted = settings | {_IMAGES: images.sha256}
+    about = run._asdict() | {"losses": floats(run.losses), "settings": noted}
     arrays = (about.pop("state"), about.pop("best"))
     states.save(int(run.state.step), arrays, about)
 
 
-def restore(states: Saves, like: RunState, settings: dict[str, Any], folder: Path) -> RunState:
+def restore(
+    states: Saves,
+    like: RunState,
+    settings: dict[str, Any],
+    images: data.Fingerprint,
+    folder: Path,
+) -> RunState:
     """Reads what `save` wrote last.
 
     Args:
       states: of the run.
       like: a run at its start.
       settings: of the run that wants to go on.
+      images: that it trains on.
       folder: of the states, to be named.
 
     Returns:
       The run, or `like` itself where nothing has been saved.
 
     Raises:
-      ValueError: it has other settings, or cannot be read.
+      ValueError: it has other settings or images, or cannot be read.
     """
     latest = states.latest
     if latest is None:
         return like
     about = states.about(latest)
-    _refuse_other(about.pop("settings"), settings, folder)
+    before = about.pop("settings")
+    if _IMAGES not in before:
+        raise ValueError(
+            f"{folder} was begun by a bfjax that did not note what is in its images, so it is not "
+            f"gone on with: choose another --out, or delete {folder} to start anew"
+        )
+    _refuse_other(before | {_IMAGES: images.sha256}, settings | {_IMAGES: images.sha256}, folder)
+    same_images(folder.parent, {"train": images})
+    if before[_IMAGES] != images.sha256:
+        raise ValueError(f"{folder} is not of the images that {folder.parent} names: delete it")
     state, best = states.arrays(latest, (like.state, like.best))
     return RunState(state, best, **about)
 

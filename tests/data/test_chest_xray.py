@@ -1,5 +1,6 @@
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,6 +85,39 @@ def test_is_prepared_once(kaggle_folder):
     assert len(load("chest_xray", "test", home=kaggle_folder, image_size=8)) == 3
     with pytest.raises(FileNotFoundError):
         load("chest_xray", "test", home=kaggle_folder, image_size=9)
+
+
+def test_other_files_than_were_prepared_are_refused_by_name(kaggle_folder):
+    raw = kaggle_folder / "chest_xray" / "test"
+    load("chest_xray", "test", home=kaggle_folder, image_size=8)
+    one, other = raw / "NORMAL/IM-0001-0001.jpeg", raw / "NORMAL/IM-0003-0001.jpeg"
+    whole = one.read_bytes()
+    os.utime(one, (1, 1))  # a copy with another time is the same file
+    assert len(load("chest_xray", "test", home=kaggle_folder, image_size=8)) == 3
+    one.write_bytes(other.read_bytes())
+    for split in ("test", "train"):  # all splits are of one preparation
+        with pytest.raises(ValueError, match=r"IM-0001-0001\.jpeg has other contents; delete"):
+            load("chest_xray", split, home=kaggle_folder, image_size=8)
+    one.write_bytes(whole)
+    other.rename(raw / "PNEUMONIA" / other.name)
+    with pytest.raises(ValueError, match=r"NORMAL/IM-0003-0001\.jpeg is now PNEUMONIA/IM-0003"):
+        load("chest_xray", "test", home=kaggle_folder, image_size=8)
+    assert len(load("chest_xray", "test", home=kaggle_folder, image_size=9)) == 3
+    shutil.rmtree(raw)
+    with pytest.raises(ValueError, match=r"prepared from a split test, which .* has no longer"):
+        load("chest_xray", "train", home=kaggle_folder, image_size=8)
+
+
+def test_of_what_was_prepared_before_that_was_noted_the_names_are_compared(kaggle_folder):
+    load("chest_xray", "test", home=kaggle_folder, image_size=8)
+    for note in (kaggle_folder / "tfds").rglob("files_*"):
+        note.unlink()
+    raw = kaggle_folder / "chest_xray" / "test" / "NORMAL"
+    (raw / "IM-0003-0001.jpeg").rename(raw / "other.jpeg")
+    with pytest.raises(ValueError, match=r"IM-0003-0001\.jpeg is gone, NORMAL/other\.jpeg is new"):
+        load("chest_xray", "test", home=kaggle_folder, image_size=8)
+    (raw / "other.jpeg").rename(raw / "IM-0003-0001.jpeg")
+    assert len(load("chest_xray", "test", home=kaggle_folder, image_size=8)) == 3
 
 
 def test_metadata(kaggle_folder):

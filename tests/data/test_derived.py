@@ -238,8 +238,8 @@ def test_of_pydicoms_bundled_files_no_text_gets_through(plain_uids, tmp_path):
     texts = {"PN", "LO", "SH", "LT", "ST", "UT", "UI", "DA", "TM", "DT", "AE", "UC", "UR"}
     path, count = tmp_path / "new.dcm", 0
     for file in sorted(TEST_FILES.glob("*.dcm")):
-        if refusal(file, file.name) is not None:
-            continue
+        if file.name == "no_meta.dcm" or refusal(file, file.name) is not None:
+            continue  # pydicom itself cannot read the first
         derived_dicom(file, altered(decode_dicom(file).shape[:2]), path)
         new = path.read_bytes()
         for element in pydicom.dcmread(file).iterall():

@@ -231,7 +231,9 @@ def test_a_damaged_lut_is_an_error(bad):
     if bad == "too short":
         item.LUTDescriptor = [65, 0, 10]
     data = dicom(every_value(8), 8, VOILUTSequence=[item])
-    with pytest.raises(ImageError, match=r"^x\.dcm: the modality or VOI LUT is damaged$"):
+    with pytest.raises(
+        ImageError, match=r"^x\.dcm: the modality, VOI or presentation LUT is damaged$"
+    ):
         decode_dicom(data, "x.dcm")
 
 
@@ -290,23 +292,9 @@ def jpeg(photometric: str = "MONOCHROME2", *, cut: bool = False) -> tuple[bytes,
 def test_jpeg():
     data, frame = jpeg()
     want = np.asarray(Image.open(io.BytesIO(frame)))
-    np.testing.assert_array_equal(decode_dicom(data)[..., 0], want)
-    np.testing.assert_array_equal(decode_dicom(jpeg("MONOCHROME1")[0])[..., 0], 255 - want)
-
-
-@pytest.mark.parametrize(
-    ("file", "syntax"),
-    [
-        ("JPGExtended.dcm", r"JPEG Extended \(Process 2 and 4\)"),
-        ("MR_small_jpeg_ls_lossless.dcm", "JPEG-LS Lossless Image Compression"),
-    ],
-)
-def test_without_a_decoder_the_message_says_what_to_install(file, syntax):
-    told = refusal(TEST_FILES / file, file)
-    if told is None:  # someone has installed one
-        assert len(np.unique(decode_dicom(TEST_FILES / file))) > 100
-    else:
-        assert re.match(f"{file}: {syntax} .*pip install pylibjpeg .*python-gdcm", told)
+    got = decode_dicom(data)
+    np.testing.assert_allclose(got[..., 0], want.astype(float), atol=1)  # another decoder rounds
+    np.testing.assert_array_equal(decode_dicom(jpeg("MONOCHROME1")[0]), 255 - got)
 
 
 def test_bits_beyond_those_stored_are_not_the_picture():
@@ -361,7 +349,7 @@ BAD = {
     "cut in the header": (lambda: changed()[:400], "no pixel data"),
     "cut in the pixels": (lambda: changed()[:-10], "damaged or cut short"),
     "RLE cut": (lambda: (TEST_FILES / "MR_small_RLE.dcm").read_bytes()[:-3000], "no pixel data"),
-    "JPEG cut": (lambda: jpeg(cut=True)[0], "JPEG Baseline .* unless damaged"),
+    "JPEG cut": (lambda: jpeg(cut=True)[0], "JPEG Baseline .* damaged or cut short"),
     "no pixels": (lambda: changed(PixelData=None), "no pixel data"),
     "a report": (lambda: (TEST_FILES / "reportsi.dcm").read_bytes(), "no pixel data"),
     "float pixels": (float_pixels, "float pixels have no known range"),
@@ -378,11 +366,7 @@ BAD = {
     "no bits": (lambda: changed(BitsStored=0, HighBit=-1 % 2**16), "0 of 8 bits"),
     "more bits": (lambda: changed(BitsStored=9, HighBit=8), "9 of 8 bits"),
     "slope of 0": (lambda: changed(RescaleSlope=0, RescaleIntercept=1), "RescaleSlope"),
-    "no window": (lambda: changed(WindowCenter=1, WindowWidth=0), "WindowWidth"),
-    "exactly none": (
-        lambda: changed(WindowCenter=1, WindowWidth=0, VOILUTFunction="LINEAR_EXACT"),
-        "WindowWidth",
-    ),
+    "shape": (lambda: changed(PresentationLUTShape="LIN OD"), "PresentationLUTShape"),
     "function": (
         lambda: changed(WindowCenter=1, WindowWidth=9, VOILUTFunction="CUBIC"),
         "VOILUTFunction",
@@ -426,6 +410,7 @@ def test_truncated_anywhere_is_named_or_whole(syntax):
     assert named >= len(data) - 12
 
 
+@pytest.mark.filterwarnings("ignore:x. :UserWarning")
 def test_damage_anywhere_gives_an_image_or_an_image_error(caplog):
     data = dicom(GREY, 8, WindowCenter=90, WindowWidth=64, PatientName=NAME, PatientID="ID-4711")
     rng = np.random.default_rng(0)
@@ -505,6 +490,7 @@ def test_pydicom_itself_would_tell(caplog):
         float(original.RescaleSlope)
 
 
+@pytest.mark.filterwarnings("ignore:no_meta.dcm. :UserWarning")
 def test_pydicoms_bundled_files_are_read_or_refused_without_a_word_of_theirs(caplog):
     paths = [path for path in sorted(TEST_FILES.glob("*.dcm")) if is_dicom(path.read_bytes())]
     told = {path.name: refusal(path, path.name) for path in paths}

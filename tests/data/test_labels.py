@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bfjax.data import Finding, Labelled, Ordered, Subset, check, load
+from bfjax.data import Finding, Findings, Labelled, Ordered, Subset, check, load
 
 from .conftest import encoded, write_files
 
@@ -46,8 +46,10 @@ def test_one_class_an_image(flat, tmp_path):
         assert source.findings is None
         assert [r["label"] for r in source] == source.labels.tolist()
         assert [int(r["image"][0, 0, 0]) for r in source] == [0, 1, 2, 3, 4]
-    with pytest.raises(ValueError, match="every image has one class"):
-        Finding(source, "x")
+    assert Finding(source, "z").labels.tolist() == [0, 1, 1, 0, 0]
+    each = Findings(source)
+    assert each.findings.tolist() == np.eye(3, dtype=int)[source.labels].tolist()
+    assert set(each.labels) == {-1}
 
 
 def test_one_column_is_a_problem_of_two_classes(flat, tmp_path):

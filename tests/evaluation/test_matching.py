@@ -126,9 +126,9 @@ def test_one_logit_tells_two_classes_apart(tmp_path):
         matching.check_outputs({"l": outputs(2), "m": outputs(3)}, source, (32, 32, 1))
     write_files(tmp_path, {"a.png": LEFT, "t.csv": b"f,A,B\na.png,1,1\n"})
     several = data.load(tmp_path, "all", labels=tmp_path / "t.csv")
-    matching.check_outputs({"m": outputs(2)}, several, (32, 32, 1))
+    matching.check_outputs({"m": outputs(2)}, several, (32, 32, 1), multi_label=True)
     with pytest.raises(ValueError, match="m has 1 logits"):
-        matching.check_outputs({"m": outputs(1)}, several, (32, 32, 1))
+        matching.check_outputs({"m": outputs(1)}, several, (32, 32, 1), multi_label=True)
 
 
 def test_an_empty_class_folder_is_named(tmp_path, model, capsys):

@@ -173,6 +173,30 @@ def test_dicom_comes_out_as_derived_dicom_and_all_else_as_png(out):
             assert new.StudyInstanceUID != PLANTED["StudyInstanceUID"]
 
 
+def test_dciodvfy_finds_no_error_in_what_is_written(dciodvfy, tmp_path):
+    """Headers as X-ray machines write them, and no header at all."""
+    headers = {
+        "left/chest.dcm": {"Modality": "DX", "BodyPartExamined": "CHEST", "ViewPosition": "PA"},
+        "left/breast.dcm": {
+            **{"Modality": "MG", "BodyPartExamined": "BREAST", "ViewPosition": "MLO"},
+            **{"ImageLaterality": "R", "FrameOfReferenceUID": "1.2.3"},
+        },
+        "right/limb.dcm": {"Modality": "CR", "BodyPartExamined": "EXTREMITY", "Laterality": "L"},
+        "right/other.dcm": {"Modality": "OT", "LossyImageCompression": "01"},
+    }
+    files = {}
+    for i, (name, tags) in enumerate(headers.items()):
+        pixels = picture(i, (20 + i, 31), name.split("/")[0], 1023, np.uint16)
+        files[name] = written(dataset(pixels, 10, **tags))
+    write_files(tmp_path / "scans", files)
+    assert run(tmp_path / "scans", tmp_path / "out", "--native") == 0
+    new = sorted((tmp_path / "out" / "adversarial").glob("*.dcm"))
+    assert len(new) == len(headers)
+    assert {path.name: dciodvfy(path) for path in new} == {path.name: [] for path in new}
+    kept = [pydicom.dcmread(path) for path in new]
+    assert [one.get("BodyPartExamined") for one in kept] == ["BREAST", "CHEST", "EXTREMITY", ""]
+
+
 def test_what_is_recorded_is_what_a_reader_of_the_files_gets(out):
     rows, told = rows_of(out), json.loads((out / "native.json").read_text())
     before = {row["file"]: row for row in rows_of(out, "records.csv")}
@@ -250,7 +274,7 @@ def test_an_error_about_a_scan_says_nothing_of_the_patient_either(tmp_path, capf
     assert not any(word in said for word in ("JANE", "Jane", "MRN-471147", "19700131", "ACC-0815"))
 
 
-def test_a_file_that_is_missing_is_written_again_and_only_that_one(root, out, tmp_path):
+def test_a_file_that_is_missing_is_written_again_and_only_that_one(root, out, tmp_path, capsys):
     again = tmp_path / "again"
     shutil.copytree(out, again)
     files = sorted((again / "adversarial").iterdir())
@@ -265,7 +289,9 @@ def test_a_file_that_is_missing_is_written_again_and_only_that_one(root, out, tm
     for name in ("native.csv", "native.json", "summary.json", "records.csv"):
         assert (again / name).read_bytes() == (out / name).read_bytes(), name
     stamp = (again / "native.json").stat().st_ino
+    capsys.readouterr()
     assert run(*arguments) == 0  # nothing is left to do
+    assert f"{again}: finished before, nothing was run\n" in capsys.readouterr().out
     assert (again / "native.json").stat().st_ino == stamp
 
 
@@ -312,7 +338,11 @@ def test_an_original_that_is_no_longer_readable_or_there_is_named(tmp_path, caps
     (images / "right/one.png").rename(images / "right/other.png")
     assert run(images, out, "--native") == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"{images} no longer holds the images of {out}" in line
+    assert f"{out} holds results of other images: right/one.png is gone" in line
+    (images / "right/other.png").write_bytes(whole)
+    assert run(images, out, "--native") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "right/one.png is now right/other.png; bring those back" in line
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ def sign(image):
     return 9 * (image[:16].mean() - image[16:].mean())[None]
 
 def three(image):
-    return jnp.zeros(3)
+    return -jnp.ones(3)
 
 number = 3
 """

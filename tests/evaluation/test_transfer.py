@@ -67,9 +67,9 @@ def test_matrices_are_what_the_library_computes(finished):
 def test_clean_images_are_judged_once_for_all_cells(finished, sources, tmp_path, monkeypatch):
     asked = []
 
-    def counting(target, images, labels, class_names):
+    def counting(target, images, labels, class_names, **options):
         asked.append(target.name)
-        return targets.answers(target, images, labels, class_names)
+        return targets.answers(target, images, labels, class_names, **options)
 
     monkeypatch.setattr(verdicts, "answers", counting)
     config = options(sources, tmp_path / "again")
@@ -88,7 +88,7 @@ def test_each_cell_is_like_the_folder_of_an_attack(finished):
         for source in ("one", "two"):
             cell = config.out / name / source
             assert {p.name for p in cell.iterdir()} == {
-                "settings.json", "summary.json", "records.csv", "shards"
+                "settings.json", "images.parquet", "summary.json", "records.csv", "shards"
             }  # fmt: skip
             settings = json.loads((cell / "settings.json").read_text())
             assert settings["attack"] == ATTACKS[name]

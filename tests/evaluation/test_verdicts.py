@@ -116,9 +116,9 @@ def test_a_later_judge_that_was_interrupted_goes_on(models, whole, tmp_path, mon
     assert "three:clean_prediction" not in rows(tmp_path, "ours")[0]
     asked, answers = [], verdicts.answers
 
-    def counting(target, *rest):
+    def counting(target, *rest, **options):
         asked.append(target.name)
-        return answers(target, *rest)
+        return answers(target, *rest, **options)
 
     monkeypatch.setattr(verdicts, "answers", counting)
     assert run(models, tmp_path, **only)["attacks"]["ours"] == whole[1]["attacks"]["ours"]
@@ -146,7 +146,7 @@ def test_a_judge_whose_weights_changed_is_named(models, tmp_path):
     again = [models[0], str(checkpoint(tmp_path / "two", seed=1))]
     run(again, tmp_path / "out", **only)
     checkpoint(tmp_path / "two", seed=5)
-    with pytest.raises(ValueError, match="models was"):
+    with pytest.raises(ValueError, match="holds results of another two: its sha256 was"):
         run(again, tmp_path / "out", **only)
 
 

@@ -31,7 +31,8 @@ def test_the_command_of_a_run_gives_its_settings_again(single):
     assert found.class_names == ()
     assert {"degree", "max_change", "num_images", "seed", "data", "extent"} <= options
     assert {name: given[name] for name in options} == {n: run.settings[n] for n in options}
-    assert set(run.settings) - options <= {"class_names", "image_size", "resize", "models"}
+    derived = {"class_names", "image_size", "resize", "models", "images"}
+    assert set(run.settings) - options <= derived
     sha256 = {name: model["sha256"] for name, model in run.models.items()}
     assert str(found.model) == f"<model one, sha256 {sha256['one']}>"
     assert [str(target) for target in found.targets] == [f"<model two, sha256 {sha256['two']}>"]

@@ -62,6 +62,7 @@ def test_a_run_killed_within_an_epoch_ends_as_the_undisturbed_one(whole, tmp_pat
     assert other["metrics"]["test"] == one["metrics"]["test"]
     assert other["sha256"] == one["sha256"]
     names = {"config.json", "curves.png", "log.csv", "model.safetensors"}
+    names |= {"images_train.parquet", "images_test.parquet"}
     assert {f.name for f in folder.iterdir()} == names
 
 

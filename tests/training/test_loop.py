@@ -35,6 +35,7 @@ def test_it_learns_and_writes_a_whole_checkpoint(tmp_path, capsys):
     assert metrics.accuracy >= 0.9
     assert metrics.count == 30
     names = {"config.json", "curves.png", "log.csv", "model.safetensors"}
+    names |= {"images_train.parquet", "images_test.parquet"}
     assert {f.name for f in tmp_path.iterdir()} == names
     record = models.load_config(tmp_path)
     assert record.class_names == SOURCE.class_names
@@ -146,8 +147,12 @@ def test_other_settings_do_not_go_on_with_an_interrupted_run(tmp_path, monkeypat
     assert {f.name for f in folder.iterdir()} == {"4", "8"}
     with pytest.raises(ValueError, match=r"epochs was 1, now it is 3.*delete .*training"):
         training.fit(config(tmp_path, seed=5), SOURCE, TEST)
-    with pytest.raises(ValueError, match="names of the images"):
-        training.fit(config(tmp_path, epochs=1), Stripes(98), TEST)
+    with pytest.raises(
+        ValueError, match=r"other images \(train\): 96\.png is new, 97\.png is new;"
+    ):
+        training.fit(config(tmp_path, epochs=1, save_steps=4), Stripes(98), TEST)
+    with pytest.raises(ValueError, match=r"0\.png has other contents, .* and 93 more so"):
+        training.fit(config(tmp_path, epochs=1, save_steps=4), Stripes(96, seed=7), TEST)
     metadata = folder / "8" / "arrays" / "_METADATA"
     metadata.write_bytes(metadata.read_bytes()[:20])
     with pytest.raises(ValueError, match=r"8 cannot be read .*: delete it to go on from an earl"):
@@ -158,20 +163,67 @@ def test_other_settings_do_not_go_on_with_an_interrupted_run(tmp_path, monkeypat
 def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch, capsys):
     metrics = training.fit(config(tmp_path, epochs=1), SOURCE, TEST)
     before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
-    monkeypatch.setattr(data, "load", None)  # not even the data are read
+    sources = {"train": SOURCE, "test": TEST}
+    monkeypatch.setattr(data, "load", lambda name, split, **options: sources[split])
+    monkeypatch.setattr(loop, "follow", None)
     again = config(tmp_path, epochs=1, verbose=True, save_steps=3)
     assert training.train_classifier(again) == metrics
     training.train(config(tmp_path, epochs=1))
-    assert "finished before" in capsys.readouterr().out
+    assert f"{tmp_path}: finished before, nothing was run" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"batch_size was 8, now it is 4\): choose another --out"):
         training.train_classifier(config(tmp_path, epochs=1, batch_size=4, seed=3))
     with pytest.raises(ValueError, match="seed was 0, now it is 3"):
         training.fit(config(tmp_path, epochs=1, seed=3), SOURCE, TEST)
+    for split, name in (("train", "9.png has other contents"), ("test", "is gone")):
+        others = sources | {split: Changed(96, 9) if split == "train" else Stripes(28, seed=1)}
+        with pytest.raises(ValueError, match=rf"other images \({split}\): .*{name}"):
+            training.fit(config(tmp_path, epochs=1), others["train"], others["test"])
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(ValueError, match="truncated or altered"):
         training.train_classifier(config(tmp_path, epochs=1))
+
+
+class Changed(Stripes):
+    """Stripes, of which one was turned round."""
+
+    def __init__(self, count, which):
+        super().__init__(count)
+        self.which = which
+
+    def _record(self, index):
+        record = super()._record(index)
+        return record | {"image": record["image"][::-1]} if index == self.which else record
+
+
+class Moved(Stripes):
+    """Stripes whose first image is of the other class, or of another patient."""
+
+    def __init__(self, count, what):
+        super().__init__(count)
+        self.what = what
+
+    @property
+    def labels(self):
+        return np.r_[int(self.what == "label"), super().labels[1:]]
+
+    @property
+    def groups(self):
+        return ["p9" if self.what == "patient" else "p0", *super().groups[1:]]
+
+    def _record(self, index):  # the same pictures
+        return Stripes(self.count)[index]
+
+
+@pytest.mark.parametrize(
+    ("what", "told"), [("label", "horizontal of p0, now it is vertical of p0"),
+                       ("patient", "horizontal of p0, now it is horizontal of p9")]
+)  # fmt: skip
+def test_labels_and_patients_are_part_of_the_images(tmp_path, monkeypatch, what, told):
+    interrupted(tmp_path, monkeypatch)
+    with pytest.raises(ValueError, match=rf"0\.png was {told}; bring those back"):
+        training.fit(config(tmp_path, epochs=1, save_steps=4), Moved(96, what), TEST)
 
 
 def scripted(monkeypatch, losses, aucs):

@@ -9,7 +9,7 @@ from bfjax import cli, data
 from bfjax.training.patients import split_patients, split_source
 from tests.data.conftest import encoded, write_files
 
-PICTURE = encoded(Image.new("L", (8, 8), 9), "PNG")
+PICTURE = encoded(Image.linear_gradient("L").resize((8, 8)), "PNG")
 
 
 def test_patients_stay_on_one_side():

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from bfjax import estimate
+from bfjax.evaluation import heads, identity
 from bfjax.evaluation.finished import Run, load_run
 from bfjax.evaluation.maps import runner, summary
 from bfjax.evaluation.maps.config import ExplainConfig
 from bfjax.evaluation.maps.runner import MapRun
-from bfjax.evaluation.targets import load_target
+from bfjax.evaluation.targets import Target, load_target
 from bfjax.explain import MapOptions, logit, mask_attack, pair, probability
 
 _SCORES = {"probability": probability, "logit": logit}
@@ -26,7 +27,11 @@ def explain(config: ExplainConfig) -> None:
     if config.dry_run:
         estimate.show([runner.of_maps(run)])
         return
-    summary.show(runner.complete(run), run.out)
+    finished = (run.out / "summary.json").exists()
+    found = runner.complete(run)
+    if finished:
+        print(f"{run.out}: finished before, nothing was run")
+    summary.show(found, run.out)
 
 
 def explain_attack(config: ExplainConfig) -> dict[str, Any]:
@@ -62,14 +67,13 @@ def map_run(config: ExplainConfig) -> MapRun:
         raise ValueError("bfjax explain runs in one process, on all devices of a machine")
     if config.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {config.batch_size}")
-    attacked, target = load_run(config.dir, where=config.data), load_target(config.model)
-    name, sha256 = attacked.model
-    if target.config.sha256 != sha256:
-        raise ValueError(
-            f"{config.dir} attacked {name}, whose weights have the sha256 {sha256}; those of "
-            f"{config.model} have {target.config.sha256}"
-        )
-    options = _options(config, attacked.source[0]["image"].shape)
+    attacked = load_run(config.dir, where=config.data)
+    shape = attacked.source[0]["image"].shape
+    target = _asked_again(config.model, attacked.settings, shape)
+    name, _ = attacked.model
+    known, now = attacked.settings["models"][name], identity.of_target(target, shape)
+    identity.same_model(name, known, now, config.dir, way="name the model that was attacked there")
+    options = _options(config, shape)
     fooled = attacked.fooled()
     rows = _drawn(config, fooled)
     settings = dataclasses.asdict(config)
@@ -89,6 +93,16 @@ def map_run(config: ExplainConfig) -> MapRun:
         gallery=config.gallery,
         seed=config.seed,
     )
+
+
+def _asked_again(model: str, settings: dict[str, Any], shape: tuple[int, ...]) -> Target:
+    """The model as the attack took it."""
+    finding = settings.get("finding")
+    outputs = settings.get("outputs", "logits")
+    target = load_target(model, outputs=outputs, multi_label=finding is not None)
+    if finding is None:
+        return target
+    return heads.asked(target, finding, heads.head_names(target, settings["heads"], shape))
 
 
 def _alone(attacked: Run) -> dict[str, Any]:

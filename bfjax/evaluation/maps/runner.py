@@ -21,8 +21,10 @@ from rich.progress import Progress
 from bfjax import data, progress, storage
 from bfjax.data import feed
 from bfjax.estimate import Estimate
+from bfjax.evaluation.classes import ANY, from_text
 from bfjax.evaluation.finished import Run
 from bfjax.evaluation.gallery import choose
+from bfjax.evaluation.identity import nothing_there
 from bfjax.evaluation.maps import gallery, summary
 from bfjax.explain import (
     MapOptions,
@@ -91,6 +93,9 @@ def complete(run: MapRun) -> dict[str, Any]:
     Raises:
       ValueError: the folder holds maps of other settings, or an image is not the one attacked.
     """
+    run.attacked.check(run.rows)
+    if not (run.out / "settings.json").exists():
+        nothing_there(run.out, "shards")
     storage.same_settings(run.out / "settings.json", run.settings)
     path = run.out / "summary.json"
     if path.exists():
@@ -167,7 +172,8 @@ def explain_images(
     result, predict, options = run.attacked, run.predict, run.options
     whole = functools.partial(feed.filled, split, run.batch_size // len(split.device_set))
     names = result.settings["class_names"]
-    labels = whole(np.array([names.index(result.rows[row]["label"]) for row in rows], np.int32))
+    said = [result.rows[row]["label"] for row in rows]
+    labels = whole(from_text(said, names, multi_label=result.settings.get("finding") == ANY))
     made = [result.rebuild(row) for row in rows]
     clean = whole(np.stack([one.image for one in made]))
     attacked = whole(np.stack([one.adversarial for one in made]))
@@ -192,7 +198,7 @@ def explain_images(
     return {
         "index": rows,
         "file": [result.rows[row]["file"] for row in rows],
-        "label": [result.rows[row]["label"] for row in rows],
+        "label": said,
         "height": [maps.shape[1]] * len(rows),
         "width": [maps.shape[2]] * len(rows),
         "map": list(maps.reshape(len(rows), -1)),

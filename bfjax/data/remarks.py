@@ -1,0 +1,106 @@
+"""What decoders say in passing: caught, to be told with the name of the file, or not at all.
+
+Convention:
+    Several threads decode at once. Each gets what was said in its own blocks; warnings and log
+    lines of other threads go where they would have gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Generator
+from typing import Any
+
+_LIBRARIES = ("PIL", "imagecodecs", "jpeg_ls", "openjpeg", "pydicom", "pylibjpeg", "tifffile")
+
+_THREAD = threading.local()
+_LOCK = threading.Lock()  # for what follows: warning filters are the whole process's
+_OPEN = 0
+_FILTERS = contextlib.ExitStack()
+_ELSEWHERE: Callable[..., Any] = warnings.showwarning
+_TOLD: set[tuple[str, str, int]] = set()
+
+
+@contextlib.contextmanager
+def caught() -> Generator[list[str]]:
+    """Catches the warnings of one thread, and the decoders' log lines.
+
+    Yields:
+      What was said, in order; the list grows while the block runs.
+
+    Example:
+      >>> with caught() as said:
+      ...     warnings.warn("Truncated File Read")
+      >>> said
+      ['Truncated File Read']
+    """
+    _enter()
+    outer, _THREAD.said = getattr(_THREAD, "said", None), []
+    try:
+        yield _THREAD.said
+    finally:
+        _THREAD.said = outer
+        _leave()
+
+
+def _enter() -> None:
+    global _OPEN, _ELSEWHERE
+    with _LOCK:
+        if _OPEN == 0:
+            _ELSEWHERE = warnings.showwarning
+            _FILTERS.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("always")
+            warnings.showwarning = _show
+        _OPEN += 1
+        loggers = [n for n in logging.root.manager.loggerDict if n.partition(".")[0] in _LIBRARIES]
+        for name in {*_LIBRARIES, *loggers}:  # a filter does not reach the loggers below
+            logging.getLogger(name).addFilter(_keep)
+
+
+def _leave() -> None:
+    global _OPEN
+    with _LOCK:
+        _OPEN -= 1
+        if _OPEN == 0:
+            _FILTERS.close()
+
+
+def _show(message: Warning | str, *where: Any, **more: Any) -> None:
+    said = getattr(_THREAD, "said", None)
+    if said is None:
+        _ELSEWHERE(message, *where, **more)
+    else:
+        said.append(" ".join(str(message).split()))
+
+
+def _keep(record: logging.LogRecord) -> bool:
+    """A filter that stays on the decoders' loggers; outside `caught` it lets everything pass."""
+    said = getattr(_THREAD, "said", None)
+    if said is not None and record.levelno >= logging.WARNING:
+        said.append(" ".join(record.getMessage().split()))
+    return said is None
+
+
+def tell(name: str, data: bytes, remarks: list[str]) -> None:
+    """Warns of a file, by name, once in a process: it may be decoded in every epoch.
+
+    Args:
+      name: of the file.
+      data: its bytes; another file of that name is another file.
+      remarks: what there is to say.
+
+    Example:
+      >>> with caught() as said:
+      ...     for _ in range(2):
+      ...         tell("a.tif", b"II*", ["the range that it declares is ignored"])
+      >>> said
+      ['a.tif: the range that it declares is ignored']
+    """
+    for remark in dict.fromkeys(remarks):
+        key = (name, remark, hash(data))
+        if key not in _TOLD:
+            _TOLD.add(key)
+            warnings.warn(f"{name}: {remark}", stacklevel=3)
