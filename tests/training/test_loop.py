@@ -217,8 +217,8 @@ class Moved(Stripes):
 
 
 @pytest.mark.parametrize(
-    ("what", "told"), [("label", "horizontal of p0, now it is vertical of p0"),
-                       ("patient", "horizontal of p0, now it is horizontal of p9")]
+    ("what", "told"), [("label", "horizontal of patient 0, now it is vertical of patient 0"),
+                       ("patient", "horizontal of patient 0, now it is horizontal of patient 47")]
 )  # fmt: skip
 def test_labels_and_patients_are_part_of_the_images(tmp_path, monkeypatch, what, told):
     interrupted(tmp_path, monkeypatch)
