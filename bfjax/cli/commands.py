@@ -6,15 +6,16 @@ Each command is a dataclass of options and a function; both are imported only wh
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import re
 import sys
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 from bfjax import __version__, memory
+from bfjax.cli import host
 
 
 class Command(NamedTuple):
@@ -50,14 +51,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-      arguments: the command line without the program's name; `sys.argv` by default.
+      arguments: the command line without the program's name. By default `sys.argv`, in a process
+        of our own; with arguments the command is a guest in somebody's program, such as a notebook,
+        and leaves warnings, streams, environment and signals there as they were.
 
     Returns:
       The exit status: 0, 1 (failed: one line on stderr says why), 2 (usage), 130 (interrupted).
+      It speaks of the work: a reader of the output who has left early is no failure.
     """
     parser = argparse.ArgumentParser(
         prog="bfjax",
-        usage="bfjax [--version] [--debug] [--process I/N@HOST:PORT] COMMAND ...",
+        usage="bfjax [--version] [--debug] [--process I/N@HOST:PORT|auto] COMMAND ...",
         description="Adversarial bias fields against X-ray classifiers.",
         epilog="bfjax COMMAND --help lists the options of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -68,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--process",
         metavar="I/N@HOST:PORT",
-        help="this is I of N processes, 0 listens there",
+        help="this is I of N processes, 0 listens there; auto: ask the cluster",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
@@ -77,30 +81,67 @@ def main(arguments: list[str] | None = None) -> int:
         )
         one.add_argument("--config", type=Path)
         one.add_argument("--print-config", action="store_true")
-    known, rest = parser.parse_known_args(arguments)
+    output = None
     if arguments is None:  # a process of our own, not somebody's program
+        output = host.own_streams()
         memory.keep_freed()
+    with host.as_it_was():
+        known, rest = parser.parse_known_args(arguments)
+        status = _status(known, rest)
+        if output is not None:
+            sys.stdout.flush()
+        lost = output and output.lost
+        if lost and lost.errno == errno.EPIPE:  # whoever read our output has seen enough
+            return max(status, int(known.print_config))  # which does nothing else than print
+        if lost:
+            print(f"bfjax: error: standard output: {lost.strerror}", file=sys.stderr)
+            return max(status, 1)
+        return status
+
+
+def _status(known: argparse.Namespace, rest: list[str]) -> int:
     try:
         _join(known.process)
-        return _run(known, rest)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        _run(known, rest)
     except KeyboardInterrupt:
         print("bfjax: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError) as error:
+    except Exception as error:
         if known.debug:
             raise
         print(f"bfjax: error: {_told(error)}", file=sys.stderr)
         return 1
+    return 0
 
 
 def _told(error: Exception) -> str:
     """One line that names the culprit first."""
+    if isinstance(error.__cause__ or error, AssertionError | RuntimeError) and _lacks_platform():
+        return f"JAX_PLATFORMS={os.environ['JAX_PLATFORMS']}: {_lacks_platform()}"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename!r}: {error.strerror}"
-    return " ".join(str(error).split())
+    if isinstance(error, ValueError | OSError | ImportError):
+        return " ".join(str(error).split())
+    from bfjax import evaluation
+
+    told = evaluation.happened(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in told:
+        return f"out of memory, and a smaller --batch-size takes less: {told}"
+    return f"{told}; bfjax --debug shows more"
+
+
+def _lacks_platform() -> str | None:
+    """What JAX says where the environment names a kind of device that is not there."""
+    if not os.environ.get("JAX_PLATFORMS"):
+        return None
+    import jax
+
+    try:
+        jax.devices()
+    except Exception as error:  # an assertion, where it knows the kind
+        first = next(iter(str(error).splitlines()), "")
+        return first or "JAX finds no such device; cpu is always there"
+    return None
 
 
 def _join(process: str | None) -> None:
@@ -108,31 +149,32 @@ def _join(process: str | None) -> None:
     if process is None:
         return
     found = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", process)
-    if not found or int(found[1]) >= int(found[2]):
-        raise ValueError(f"--process is such as 0/2@localhost:8476, got {process}")
+    if process != "auto" and (not found or int(found[1]) >= int(found[2])):
+        raise ValueError(
+            f"--process is such as 0/2@localhost:8476, got {process}; on a cluster it may be auto"
+        )
     import jax
 
-    jax.distributed.initialize(found[3], int(found[2]), int(found[1]))
+    if found:
+        jax.distributed.initialize(found[3], int(found[2]), int(found[1]))
+        return
+    try:
+        jax.distributed.initialize()
+    except ValueError as error:  # nothing says who is who
+        raise ValueError(
+            "--process auto: neither Slurm, Open MPI, Kubernetes nor a TPU pod was found here; "
+            f"say it yourself, such as --process 0/2@localhost:8476 ({error})"
+        ) from error
 
 
-def _run(known: argparse.Namespace, arguments: list[str]) -> int:
+def _run(known: argparse.Namespace, arguments: list[str]) -> None:
     from bfjax.cli import options
 
-    # The commands' work is long and their messages are for people: no compiler chatter.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    warnings.showwarning = _one_line
     command = COMMANDS[known.command]
     package = importlib.import_module(command.package)
     kind = getattr(package, command.config)
     chosen = options.parse(kind, arguments, command=known.command, file=known.config)
     if known.print_config:
         print(options.as_toml(chosen), end="", flush=True)
-        return 0
+        return
     getattr(package, command.function)(chosen)  # only now is JAX imported
-    sys.stdout.flush()  # a broken pipe shows here, not when the interpreter ends
-    return 0
-
-
-def _one_line(message, category, filename, lineno, file=None, line=None) -> None:
-    if issubclass(category, UserWarning):
-        print(f"bfjax: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -190,7 +190,7 @@ def prepare(
         if not download:
             raise
         raw_home = _download()
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         tfds.display_progress_bar(False)
     log = logging.getLogger("absl")  # TFDS warns there of every size that it does not list
     level = log.level

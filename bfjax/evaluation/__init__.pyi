@@ -9,6 +9,7 @@ from .flags import flags_in_words
 from .matching import among_classes, check_outputs, say_empty_classes
 from .skipping import BadFilesError, all_bad_files, without_bad_files
 from .specification import parse_attack
+from .targets import happened
 
 __all__ = [
     "AttackConfig",
@@ -30,6 +31,7 @@ __all__ = [
     "evaluate_models",
     "flags_in_words",
     "gallery",
+    "happened",
     "load_run",
     "maps",
     "of_cell",

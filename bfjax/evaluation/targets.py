@@ -8,18 +8,22 @@ import hashlib
 import importlib
 import re
 import sys
+import sysconfig
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Float, Integer
 
 from bfjax import models
 from bfjax.attack import ensemble, warn_of_probabilities
 from bfjax.evaluation.classes import answered, as_text
-from bfjax.types import Predict, as_pytree
+from bfjax.types import Image, Logits, Predict, as_pytree
 
 Outputs = Literal["logits", "probabilities"]
 """What a model returns: logits, or what a softmax or sigmoid makes of them."""
@@ -114,8 +118,8 @@ def _function(text: str, image_size: int | None) -> Target:
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(name)
-    except ImportError as error:
-        raise ValueError(f"{text} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever their module does
+        raise ValueError(f"{text} cannot be imported: {happened(error)}") from error
     finally:
         sys.path.pop(0)
     function = getattr(module, attribute, None)
@@ -124,7 +128,29 @@ def _function(text: str, image_size: int | None) -> Target:
     file = getattr(module, "__file__", None)
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
     record = models.Checkpoint(text, {}, digest, image_size=image_size)
-    return Target(attribute, as_pytree(function), record, programs=(name,))
+    predict = Partial(_of_the_user, _Named(text), as_pytree(function))
+    return Target(attribute, predict, record, programs=(name,))
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Named:
+    """The name of a user's function, static."""
+
+    text: str
+
+
+def _of_the_user(named: _Named, function: Predict, image: Image) -> Logits:
+    """A user's function, whose errors name it and the line in the user's own file."""
+    try:
+        logits = function(image)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{named.text} failed: {happened(error)}") from error
+    shape, kind = getattr(logits, "shape", None), getattr(logits, "dtype", None)
+    if shape is None or kind is None or len(shape) != 1 or not jnp.issubdtype(kind, jnp.floating):
+        got = type(logits).__name__ if shape is None else f"{kind}{list(shape)}"
+        raise ValueError(f"{named.text} must return logits, floats (classes,), got {got}")
+    return logits
 
 
 def class_names(target: Target, image_shape: tuple[int, ...]) -> tuple[str, ...]:
@@ -209,3 +235,32 @@ def answers(
 @jax.jit
 def _logits(predict, images):
     return jax.vmap(predict)(images)
+
+
+def happened(error: BaseException) -> str:
+    """An error of somebody else's code in one line: its kind, its message, and where it was raised.
+
+    Args:
+      error: as it was caught.
+
+    Returns:
+      The first line of the message, for JAX's go on at length, and the innermost line of code that
+      belongs to no installed package.
+
+    Example:
+      >>> happened(ZeroDivisionError("division by zero"))
+      'ZeroDivisionError: division by zero'
+    """
+    first = next(iter(str(error).strip().splitlines()), "")
+    paths = sysconfig.get_paths()
+    kinds = ("stdlib", "platstdlib", "purelib", "platlib")
+    installed = (str(Path(__file__).parents[1]), *(paths[kind] for kind in kinds))
+    own = [
+        (frame.filename, frame.lineno)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<", *installed))
+    ]
+    if isinstance(error, SyntaxError) and error.filename:
+        first, own = error.msg, [(error.filename, error.lineno)]
+    told = first if isinstance(error, ImportError) else f"{type(error).__name__}: {first}"
+    return " ".join(f"{told} ({own[-1][0]}:{own[-1][1]})".split()) if own else told

@@ -7,10 +7,12 @@ final name only when it is whole.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,17 +132,30 @@ def saves(folder: Path) -> Iterator[Saves]:
     )
     names = ("arrays", "about")
     # Orbax and its threads tell there, at length, what comes as an exception too; after one they
-    # go on telling until the interpreter ends
+    # go on telling until the interpreter ends, so then its words, and no others, stay unheard
     logs = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels, hooks = [log.level for log in logs], (threading.excepthook, sys.unraisablehook)
+    hooks = threading.excepthook, sys.unraisablehook
     for log in logs:
-        log.setLevel(logging.CRITICAL)
-    threading.excepthook = sys.unraisablehook = lambda _: None
+        log.addFilter(_of_others)
+    threading.excepthook, sys.unraisablehook = (functools.partial(_unheard, hook) for hook in hooks)
     with ocp.CheckpointManager(folder.absolute(), item_names=names, options=options) as manager:
         yield Saves(folder, manager)
-    for log, level in zip(logs, levels, strict=True):
-        log.setLevel(level)
+    for log in logs:
+        log.removeFilter(_of_others)
     threading.excepthook, sys.unraisablehook = hooks
+
+
+def _of_others(record: logging.LogRecord) -> bool:
+    """Whether a line of a log is not Orbax's."""
+    trace = traceback.format_tb(record.exc_info[2]) if record.exc_info else []
+    return not any("orbax" in text for text in (record.pathname, record.getMessage(), *trace))
+
+
+def _unheard(hook: Callable[[Any], object], raised: Any) -> None:
+    """Hands on what was raised in a thread, or while something was deleted, but by Orbax."""
+    trace = "".join(traceback.format_tb(raised.exc_traceback))
+    if "orbax" not in trace and str(raised.exc_value) != "Event loop is closed":  # TensorStore's
+        hook(raised)
 
 
 def _by_name(tree: Any) -> dict[str, Any]:

@@ -173,6 +173,7 @@ def test_dicom_comes_out_as_derived_dicom_and_all_else_as_png(out):
             assert new.StudyInstanceUID != PLANTED["StudyInstanceUID"]
 
 
+@pytest.mark.slow
 def test_dciodvfy_finds_no_error_in_what_is_written(dciodvfy, tmp_path):
     """Headers as X-ray machines write them, and no header at all."""
     headers = {

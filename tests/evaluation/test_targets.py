@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import traceback
 
 import jax
 import jax.numpy as jnp
@@ -155,6 +156,131 @@ def _deep(folder):
 def test_what_cannot_be_loaded_is_named(tmp_path, make, word):
     with pytest.raises((ValueError, FileNotFoundError), match=word):
         targets.load_target(str(make(tmp_path)))
+
+
+BROKEN = """
+import sys
+import jax
+import jax.numpy as jnp
+
+def divides(image):
+    return 1 / 0
+
+def decides(image):
+    if image.mean() > 0.5:
+        return jnp.zeros(2)
+
+def looks_up(image):
+    return helper(image)
+
+def helper(image):
+    return {}["weights"]
+
+def shapes(image):
+    return image[:, :, 0] @ jnp.zeros(777)
+
+def opens(image):
+    open("/nowhere/weights")
+
+def leaves(image):
+    sys.exit(3)
+
+def nothing(image):
+    pass
+
+def word(image):
+    return "left"
+
+def listed(image):
+    return [image.mean(), image.mean()]
+
+def scalar(image):
+    return image.mean()
+
+def batched(image):
+    return image.mean((1, 2))[None]
+
+def whole(image):
+    return jnp.zeros(2, int)
+
+@jax.custom_vjp
+def odd(image):
+    return 9 * jnp.stack([image[:16].mean(), image[16:].mean()])
+
+def backward(_, cotangent):
+    raise KeyError("backward")
+
+odd.defvjp(lambda image: (odd(image), None), backward)
+"""
+
+# what a function of the user's own does -> what is said of it, after its name
+FAILURES = {
+    "divides": "failed: ZeroDivisionError: division by zero ({file}:7)",
+    "decides": "failed: TracerBoolConversionError: Attempted boolean conversion",
+    "looks_up": "failed: KeyError: 'weights' ({file}:17)",
+    "shapes": "failed: TypeError: dot_general requires",
+    "opens": "failed: FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/weights'",
+    "leaves": "failed: SystemExit: 3 ({file}:26)",
+    "nothing": "must return logits, floats (classes,), got NoneType",
+    "word": "must return logits, floats (classes,), got str",
+    "listed": "must return logits, floats (classes,), got list",
+    "scalar": "must return logits, floats (classes,), got float32[]",
+    "batched": "must return logits, floats (classes,), got float32[1, 32]",
+    "whole": "must return logits, floats (classes,), got int32[2]",
+}
+
+
+def one_line_of(capsys):
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1, err
+    return err
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_a_users_function_does_wrong_is_one_line(name, module, tmp_path, capsys):
+    file = tmp_path / f"{module}.py"
+    file.write_text(BROKEN)
+    assert run("--model", f"{module}:{name}", "--image-size", 32, "--out", tmp_path / "out") == 1
+    told = FAILURES[name].format(file=file)
+    err = one_line_of(capsys)
+    assert err.startswith(f"bfjax: error: {module}:{name} {told}")
+    assert ("must return" in told) or f"({file}:" in err
+
+
+def test_what_fails_on_the_way_back_is_one_line_too(module, tmp_path, capsys):
+    file = tmp_path / f"{module}.py"
+    file.write_text(BROKEN)
+    assert run("--model", f"{module}:odd", "--image-size", 32, "--out", tmp_path / "out") == 1
+    assert f"KeyError: 'backward' ({file}:51); bfjax --debug shows more" in one_line_of(capsys)
+
+
+def test_debug_shows_the_users_own_traceback(module, tmp_path):
+    (tmp_path / f"{module}.py").write_text(BROKEN)
+    command = ["--debug", "attack", "--model", f"{module}:divides", "--image-size=32"]
+    with pytest.raises(ValueError, match="divides failed: ZeroDivisionError") as caught:
+        cli.main([*command, "--data=phantom", "--num-images=2", f"--out={tmp_path / 'out'}"])
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    frames = traceback.extract_tb(caught.value.__cause__.__traceback__)
+    assert frames[-1].line == "return 1 / 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero ({file}:1)"),
+        ("def f(:", "SyntaxError: invalid syntax ({file}:1)"),
+        ("import sys\nsys.exit()", "SystemExit: ({file}:2)"),
+        ("\nimport nothing_of_the_kind", "No module named 'nothing_of_the_kind' ({file}:2)"),
+        ("raise RuntimeError('two\\nlines')", "RuntimeError: two ({file}:1)"),
+        ("text = '\x00'", "SyntaxError: source code string cannot contain null bytes"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line(text, told, module, tmp_path, capsys):
+    file = tmp_path / f"{module}.py"
+    file.write_text(text)
+    assert run("--model", f"{module}:f", "--image-size", 32, "--out", tmp_path / "out") == 1
+    err = one_line_of(capsys)
+    assert err.startswith(f"bfjax: error: {module}:f cannot be imported: {told.format(file=file)}")
 
 
 def test_as_many_logits_as_classes(module, tmp_path, capsys):

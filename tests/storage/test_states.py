@@ -1,3 +1,7 @@
+import logging
+import sys
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,3 +65,27 @@ def test_what_does_not_fit_is_refused(tmp_path):
         (tmp_path / "1" / "about" / "metadata").write_text("{")
         with pytest.raises(ValueError, match=r"1 cannot be read"):
             states.about(1)
+
+
+def test_after_a_failure_orbax_alone_is_unheard(tmp_path, monkeypatch, caplog):
+    """It goes on telling, from threads of its own; whatever else fails in a process is still told.
+
+    Standing in for it: code that is compiled as a file of Orbax's.
+    """
+    heard = []
+    monkeypatch.setattr(threading, "excepthook", heard.append)
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    log = logging.getLogger("absl")
+    filters = list(log.filters)
+    with pytest.raises(RuntimeError, match="failed"), saves(tmp_path / "folder"):
+        raise RuntimeError("failed")
+    theirs = compile("1 / 0", "orbax/checkpoint/writer.py", "exec")
+    for target in (lambda: exec(theirs), lambda: [][0]):
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join()
+    assert [one.exc_type for one in heard] == [IndexError]
+    log.error("of orbax")
+    log.error("of another")
+    assert caplog.messages == ["of another"]
+    log.filters = filters
