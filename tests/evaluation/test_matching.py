@@ -90,7 +90,7 @@ def test_class_names_are_the_order_of_the_outputs(tmp_path):
     [
         ("five", (), "five has 5 logits, "),
         ("twelve", (), "2 classes (NORMAL, PNEUMONIA)"),
-        ("nothing", (), "nothing answers with shape (), not (classes,)"),
+        ("nothing", (), "nothing must return logits"),
         (
             "five",
             ("--class-names", "a", "NORMAL"),
@@ -194,6 +194,18 @@ def test_one_folder_that_the_model_knows_by_another_spelling(model, tmp_path, ca
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("bfjax: note: the folder PNEUMNIA is none of the classes NORMAL, PNEUM")
     assert "(did you mean PNEUMONIA?): what net predicts stands in for the labels" in line
+
+
+def test_folders_that_are_no_classes(model, tmp_path):
+    root = folders(tmp_path, ("series1", "series2"))
+    with pytest.raises(ValueError, match=r"not know series1; if the folders are no classes, --lab"):
+        cell_of(model, root)
+    for label, number in (("PNEUMONIA", 1), ("predicted", -1)):
+        cell = cell_of(model, root, label=label)
+        assert cell.source.labels.tolist() == [number, number]
+        assert cell.source.names == ["series1/a.png", "series2/a.png"]
+    with pytest.raises(ValueError, match="it is for images in no class folders"):
+        cell_of(model, folders(tmp_path, ["normal"]), label="PNEUMONIA")
 
 
 def test_predictions_that_stand_in_are_said(model, tmp_path, capsys):
