@@ -49,15 +49,17 @@ def fingerprint(source: data.Source) -> data.Fingerprint:
       source: the images.
 
     Returns:
-      The fingerprint; its labels are class and patient, by number: their names stay here.
+      The fingerprint; its labels are class and patient, who goes by the first image: no id is
+      written.
     """
     with progress.bar() as bar:
         task = bar.add_task("looking through the images", total=len(source))
         found = data.fingerprint(source, lambda: bar.advance(task))
-    # in the order in which the patients are drawn
-    number = {group: i for i, group in enumerate(sorted(set(source.groups)))}
+    first: dict[str, str] = {}
+    for name, group in zip(found.names, source.groups, strict=True):
+        first.setdefault(group, name)
     both = zip(found.labels, source.groups, strict=True)
-    return found._replace(labels=[f"{label} of patient {number[group]}" for label, group in both])
+    return found._replace(labels=[f"{label} of the patient of {first[g]}" for label, g in both])
 
 
 def write_images(out: Path, images: dict[str, data.Fingerprint]) -> None:
