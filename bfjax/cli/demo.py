@@ -43,7 +43,7 @@ def run_demo(config: DemoConfig) -> None:
     if config.dry_run:
         estimate.show(_estimates(to_train, to_attack))
         return
-    finished = training.is_finished(to_train)
+    finished = training.is_finished(to_train.out)
     if not finished:
         console.print(f"training a small network on {PHANTOMS} chest phantoms", highlight=False)
     metrics = training.train_classifier(to_train)

@@ -17,7 +17,7 @@ from typing import Any
 def as_it_was() -> Generator[None]:
     """Leaves the surroundings as they were: a notebook that runs a command goes on with its own.
 
-    Within, a warning is one line, told once, and a stream writes what its encoding lacks as escapes.
+    Within, a warning is one line, told once, and what an encoding lacks is written as escapes.
     """
     environment, path = dict(os.environ), list(sys.path)
     streams, handlers = (sys.stdout, sys.stderr), _signal_handlers()

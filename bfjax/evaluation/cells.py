@@ -123,7 +123,8 @@ class Cell:
         """
         path, settings = self.out / "settings.json", self.settings
         before = storage.read_json(path)
-        if not before:
+        begun = any((self.out / "shards").glob("*.parquet")) or self.finished
+        if not before or not begun:
             identity.nothing_there(self.out, "shards", "gallery", "adversarial", "explain")
             self.fingerprint.write(self.out / IMAGES)  # first: settings without it name no image
             storage.write_json(path, settings)

@@ -3,7 +3,6 @@ from .commands import (
     export,
     export_checkpoint,
     fit,
-    is_finished,
     make_plan,
     train,
     train_classifier,
@@ -12,6 +11,7 @@ from .config import ExportConfig, TrainConfig
 from .estimate import of_training
 from .exported import Exported
 from .plan import Plan
+from .resume import is_finished
 
 __all__ = [
     "Augmentation",

@@ -40,7 +40,7 @@ def train(config: TrainConfig) -> None:
         with all_bad_files(source := _load(config, "train")):
             estimate.show([of_training(make_plan(config, source))])
         return
-    finished = is_finished(config)
+    finished = resume.is_finished(config.out)
     metrics = train_classifier(config)
     if jax.process_index() > 0:
         return
@@ -70,7 +70,7 @@ def train_classifier(config: TrainConfig) -> Metrics:
       ValueError: settings that do not fit the data or the run in `config.out`.
       FileNotFoundError: there are no such data or initial weights.
     """
-    if is_finished(config):  # before the images are read
+    if resume.is_finished(config.out):  # before the images are read
         resume.same_training(config.out, settings_of(config))
     return fit(config, _load(config, "train"), _load(config, "test"))
 
@@ -90,25 +90,13 @@ def fit(config: TrainConfig, source: data.Source, test: data.Source) -> Metrics:
       ValueError: settings that do not fit the data or the run in `config.out`.
       FileNotFoundError: there are no such initial weights.
     """
-    if not is_finished(config):
+    if not resume.is_finished(config.out):
         with all_bad_files(source, test):
             return loop.follow(make_plan(config, source), test)
     metrics = resume.stored_metrics(config.out, settings_of(config))
     now = {"train": source, "test": test}
     resume.same_images(config.out, {k: resume.fingerprint(v) for k, v in now.items()})
     return metrics
-
-
-def is_finished(config: TrainConfig) -> bool:
-    """Whether the folder of a training holds a checkpoint.
-
-    Args:
-      config: of the training.
-
-    Returns:
-      Whether it does.
-    """
-    return (config.out / models.CONFIG).is_file()
 
 
 def _load(config: TrainConfig, split: str) -> data.Source:

@@ -85,7 +85,9 @@ def run(export: Export) -> Exported:
         shard_size=export.shard_size,
     )
     before, after = (
-        evaluate_classifier(models.load(path), export.source, batch_size=export.batch_size)
+        evaluate_classifier(
+            models.load(path), export.source, batch_size=export.batch_size, warn=False
+        )
         for path in (export.model, export.out)
     )
     names = models.load_config(export.out).shards
@@ -105,7 +107,9 @@ def of_export(export: Export) -> Estimate:
     size = sum(w.size for w in weights) * np.dtype(export.dtype).itemsize
     few = data.Subset(export.source, range(min(export.batch_size, len(export.source))))
     predict = models.load(export.model)
-    forward = seconds(lambda: evaluate_classifier(predict, few, batch_size=export.batch_size))
+    forward = seconds(
+        lambda: evaluate_classifier(predict, few, batch_size=export.batch_size, warn=False)
+    )
     batches = -(-len(export.source) // export.batch_size)
     work = f"judge {len(export.source)} images twice"
     return Estimate(str(export.out), work, 2 * batches * forward, size)

@@ -107,7 +107,7 @@ def follow(plan: Plan, test: data.Source) -> Metrics:
                 )
     model = nnx.merge(plan.graph, *run.best)
     predict = models.as_predict(models.freeze(model))
-    metrics = evaluate_classifier(predict, test, batch_size=plan.batch_size)
+    metrics = evaluate_classifier(predict, test, batch_size=plan.batch_size, warn=False)
     if not writes:
         return metrics
     best = max(run.history, key=lambda row: _rank(row, plan.select))

@@ -42,6 +42,18 @@ class RunState(NamedTuple):
     seconds: float = 0.0
 
 
+def is_finished(out: Path) -> bool:
+    """Whether the folder of a training holds a checkpoint.
+
+    Args:
+      out: the folder.
+
+    Returns:
+      Whether it does.
+    """
+    return (out / models.CONFIG).is_file()
+
+
 def fingerprint(source: data.Source) -> data.Fingerprint:
     """Which images a training is of, with their patients: these decide which are held out.
 

@@ -36,7 +36,7 @@ def validate(
     names = ("val", "shifted") if shifted else ("val",)
     return {
         name: evaluate_classifier(
-            predict, source, batch_size=batch_size, transform=_views(size)[name]
+            predict, source, batch_size=batch_size, transform=_views(size)[name], warn=False
         )
         for name in names
     }
