@@ -27,9 +27,10 @@ from jaxtyping import Int64
 
 from bfjax.data import labels as tables
 from bfjax.data.dicom import decode_dicom, is_dicom
-from bfjax.data.image import decode, fit, validate
+from bfjax.data.identity import Identity, digest, tells
+from bfjax.data.image import ImageError, decode, fit, validate
 from bfjax.data.layout import images_beside, layout
-from bfjax.data.names import in_order, parse_name
+from bfjax.data.names import in_order, parse_name, tells_patient
 from bfjax.data.source import Original, Record, Source
 from bfjax.data.walk import Tree
 
@@ -115,7 +116,7 @@ class FolderSource(Source):
             self.labels, self._findings = read.labels, read.findings
         elif not loose:
             files = self._in_classes(files)
-        self._files = files
+        self._files, self._in_folders = files, not loose
         if not self._files:
             where = "" if loose else "the class folders of "
             raise ValueError(f"{where}{root}, split {split!r}, hold no files")
@@ -146,13 +147,59 @@ class FolderSource(Source):
             )
         return [name for name in files if "/" in name]
 
-    @functools.cached_property
+    @property
     def names(self) -> list[str]:
         """Name of every record, in order: its path from the class folders, or where there are none.
 
-        With them it begins with the class folder.
+        With them it begins with the class folder. Of a DICOM file whose path tells what its header
+        says of a person, or a UID, the rest is "dicom-", the first 16 digits of the SHA-256 of the
+        file, and ".dcm".
         """
-        return self._files
+        return self._known[0]
+
+    @functools.cached_property
+    def _known(self) -> tuple[list[str], list[str]]:
+        """Names and patients that may be shown: of DICOM files the headers decide."""
+        names: list[str] = []
+        groups: list[str] = []
+        taken = set(self._files)
+        for i, (path, who) in enumerate(zip(self._files, self._identities, strict=True)):
+            of_class, slash, inner = path.partition("/") if self._in_folders else ("", "", path)
+            hidden = who is not None and tells(inner, who)
+            name, group = path, parse_name(path)[1]
+            if hidden:
+                name = f"{of_class}{slash}{self._anonymous(i)}"
+                while name in taken:  # the same file twice
+                    name = f"{name.removesuffix('.dcm')}-again.dcm"
+            if tells_patient(path, group):
+                group = digest(group) if hidden else group
+            else:
+                group = (who.patient if who else "") or (name if hidden else group)
+            taken.add(name)
+            names.append(name)
+            groups.append(group)
+        return names, groups
+
+    @functools.cached_property
+    def _identities(self) -> list[Identity | None]:
+        return [self._tree.identity(f"{self._prefix}{path}") for path in self._files]
+
+    def _anonymous(self, index: int) -> str:
+        try:
+            return f"dicom-{digest(self.content(index))}.dcm"
+        except ImageError:  # whoever reads it says why
+            return f"dicom-unreadable-{index}.dcm"
+
+    def public(self, path: str) -> str:
+        """A path to the root, its folders and file as far as they do not tell a person."""
+        everybody = {who for who in self._identities if who and who.certain}
+        parts = [
+            "anonymous" if any(tells(part, who) for who in everybody) else part
+            for part in Path(path).parts
+        ]
+        if self._files == [self._root.name]:  # the one file itself
+            parts[-1] = self.names[0]
+        return path if parts == list(Path(path).parts) else str(Path(*parts))
 
     @functools.cached_property
     def labels(self) -> Int64[np.ndarray, " records"]:
@@ -170,7 +217,7 @@ class FolderSource(Source):
         """Patient of every record, in order."""
         if self._groups is not None:
             return tables.read_groups(self._groups, self._tree, self._prefix, self._files)
-        return [parse_name(name)[1] for name in self._files]
+        return self._known[1]
 
     def path(self, index: int) -> str:
         """Where the file of a record lies."""

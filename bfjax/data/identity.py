@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import re
 import unicodedata
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from bfjax.data.dicom import guarded
 from bfjax.data.image import ImageError
 
 _STANDARD = "1.2.840.10008."  # UIDs of the standard itself, which name kinds of things
+_DEFLATED = "1.2.840.10008.1.2.1.99"
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+){4,}")
 _CONTACT = ("PatientAddress", "PatientTelephoneNumbers")
 _LONG = 4  # letters and digits; what is shorter must be a whole word to count
@@ -28,14 +30,66 @@ class Identity(NamedTuple):
       patient: a digest of the patient's id, "" where there is none.
       parts: what no name may contain.
       words: what must not stand in a name between other signs.
+      certain: whether the header could be read; else any name may tell what it says.
     """
 
     patient: str
     parts: frozenset[str]
     words: frozenset[str]
+    certain: bool = True
 
 
-NOBODY = Identity("", frozenset(), frozenset())
+_NOBODY = Identity("", frozenset(), frozenset())
+
+
+def identity(file: Any) -> Identity:
+    """Ids, names and dates of a header, with those of all its sequences.
+
+    Args:
+      file: a DICOM file, opened.
+
+    Returns:
+      What there is; nothing where pydicom is not installed.
+    """
+    if not _installed():
+        return _NOBODY
+    dataset = _header(file)
+    if dataset is None:
+        return _NOBODY._replace(certain=False)
+    parts: set[str] = set()
+    words: set[str] = set()
+    try:
+        with guarded(""):
+            for element in dataset.iterall():
+                for text in _texts(element):
+                    (parts if len(text) >= _LONG or element.VR == "PN" else words).add(text)
+            number = str(dataset.get("PatientID") or "").strip()
+            # one that ends before its pixels was cut, perhaps within the header; what is deflated
+            # is read as a whole
+            deflated = dataset.file_meta.get("TransferSyntaxUID") == _DEFLATED
+            certain = deflated or bool(file.read(1))
+    except ImageError:
+        return _NOBODY._replace(certain=False)
+    return Identity(
+        digest(f"patient {number}") if number else "", frozenset(parts), frozenset(words), certain
+    )
+
+
+def digest(content: str | bytes) -> str:
+    """A name for some content that says nothing of it.
+
+    Args:
+      content: any.
+
+    Returns:
+      The first 16 digits of its SHA-256, in hexadecimal.
+
+    Example:
+      >>> digest("Doe")
+      'fd53ef835b154855'
+    """
+    data = content.encode() if isinstance(content, str) else content
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def has_image(file: Any) -> bool:
@@ -47,45 +101,22 @@ def has_image(file: Any) -> bool:
     Returns:
       True also where the header cannot be read: whoever decodes it says why.
     """
-    dataset = _header(file)
+    dataset = _header(file) if _installed() else None
     return dataset is None or "Rows" in dataset
 
 
-def identity(file: Any) -> Identity:
-    """Ids, names and dates of a header, with those of all its sequences.
-
-    Args:
-      file: a DICOM file, opened.
-
-    Returns:
-      What there is; nothing where pydicom is not installed or the header cannot be read.
-    """
-    dataset = _header(file)
-    if dataset is None:
-        return NOBODY
-    parts: set[str] = set()
-    words: set[str] = set()
-    try:
-        with guarded(""):
-            elements = list(dataset.iterall())
-            for element in elements:
-                for text in _texts(element):
-                    (parts if len(text) >= _LONG or element.VR == "PN" else words).add(text)
-            number = str(dataset.get("PatientID") or "").strip()
-    except ImageError:
-        return NOBODY
-    patient = hashlib.sha256(f"patient {number}".encode()).hexdigest()[:16] if number else ""
-    return Identity(patient, frozenset(parts), frozenset(words))
+def _installed() -> bool:
+    return importlib.util.find_spec("pydicom") is not None  # an optional dependency
 
 
 def _header(file: Any) -> Any:
-    try:
-        pydicom = importlib.import_module("pydicom")  # by name: an optional dependency
-    except ImportError:
-        return None
+    """All of a file before its pixels, or `None` where that cannot be read."""
     try:
         with guarded(""):
-            return pydicom.dcmread(file, stop_before_pixels=True, force=True)
+            dataset = importlib.import_module("pydicom").dcmread(
+                file, stop_before_pixels=True, force=True
+            )
+            return dataset if len(dataset) else None
     except ImageError:
         return None
 
@@ -150,7 +181,7 @@ def tells(name: str, who: Identity) -> bool:
       >>> tells("X/scan of 2020-01-31.dcm", doe), tells("X/7.dcm", doe), tells("X/77.dcm", doe)
       (True, True, False)
     """
-    if _UID.search(name):
+    if not who.certain or _UID.search(name):
         return True
     for component in name.split("/"):
         whole = plain(component)

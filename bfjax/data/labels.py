@@ -9,10 +9,12 @@ Convention:
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import re
 import unicodedata
 import warnings
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -75,7 +77,7 @@ def read_table(path: Path) -> Table:
     r"""Reads a CSV file with a header.
 
     Args:
-      path: of the file, UTF-8.
+      path: of the file, UTF-8; one that ends in .gz is unpacked.
 
     Returns:
       The table.
@@ -94,9 +96,10 @@ def read_table(path: Path) -> Table:
       [['a.png', '1']]
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no CSV file in UTF-8: {error.reason}") from None
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from None
     first = text.partition("\n")[0]
     separator = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)

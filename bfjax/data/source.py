@@ -90,6 +90,17 @@ class Source(abc.ABC):
         """
         return self.names[index]
 
+    def public(self, path: str) -> str:
+        """The path of a data set as results may tell it.
+
+        Args:
+          path: that leads to the images.
+
+        Returns:
+          The same, but for folders and files that identify a person.
+        """
+        return path
+
     def content(self, index: int) -> bytes:
         """The bytes that a record is made of; of other bytes it is another image.
 

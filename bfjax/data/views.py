@@ -32,6 +32,10 @@ class _View(Source):
         """That of the other source."""
         return self._source.path(index)
 
+    def public(self, path: str) -> str:
+        """That of the other source."""
+        return self._source.public(path)
+
     def content(self, index: int) -> bytes:
         """That of the other source."""
         return self._source.content(index)
@@ -98,6 +102,10 @@ class Subset(Source):
     def path(self, index: int) -> str:
         """That of the other source."""
         return self._source.path(self._indices[index])
+
+    def public(self, path: str) -> str:
+        """That of the other source."""
+        return self._source.public(path)
 
     def content(self, index: int) -> bytes:
         """That of the other source."""

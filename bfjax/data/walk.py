@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import zipfile
 import zlib
@@ -18,13 +19,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from bfjax.data.dicom import is_dicom
-from bfjax.data.identity import has_image
+from bfjax.data.identity import Identity, has_image, identity
 from bfjax.data.image import ImageError
 
 DICOMDIR = "DICOMDIR"  # the table of contents of a medium with DICOM files (PS3.10, 8.6)
 
 _IGNORED = {"__MACOSX", "Thumbs.db", "desktop.ini"}
-_PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}
+_DICOM = {".dcm", ".dicom", ".dic", ".ima"}
+_PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", *_DICOM}
 _MARKS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM", b"\0\0\0\x0cjP", b"P5")
 
 
@@ -198,6 +200,25 @@ class Tree:
             return False
         with self.open(path) as file:
             return has_image(file)
+
+    def identity(self, path: str) -> Identity | None:
+        """What the header of a file says of a person.
+
+        Args:
+          path: one of `files`.
+
+        Returns:
+          `None` for what is no DICOM.
+        """
+        head = self.head(path)
+        named = Path(path).suffix.lower() in _DICOM and not head.startswith(_MARKS)
+        if not named and not is_dicom(head):
+            return None
+        try:
+            with self.open(path) as file:
+                return identity(file)
+        except ImageError:
+            return identity(io.BytesIO())
 
     def hide(self, path: Path) -> None:
         """Leaves out a file that is no image, if it lies here.

@@ -112,7 +112,10 @@ def ask(
         )
     elif labels and len(given) == 1:  # one column is two classes
         names = source.class_names
-    if len(source.class_names) < 2 and source.findings is None:
+    folders = len(source.class_names) < 2 or (
+        label is not None and not labels and matching.none_known(source.class_names, names)
+    )
+    if folders and source.findings is None:
         names = names or class_names(first, shape)
         source = _labelled(source, label, names, where=data_set, model=model)
     elif label is None:

@@ -250,6 +250,7 @@ def _cell(
     settings |= asked.settings | {
         "models": {target.name: asked.models[target.name] for target in targets},
         "images": asked.fingerprint.sha256,
+        "data": asked.source.public(config.data),
     }
     return Cell(
         attack=of_findings(made) if config.finding == ANY else made,

@@ -70,9 +70,10 @@ def among_classes(
     now = [renamed.get(name, name) for name in found]
     if unknown := [name for name in now if name not in class_names]:
         empty = ", which holds no image" if _count(source, found.index(unknown[0])) == 0 else ""
+        way = "; if the folders are no classes, --label says one" if unknown == now else ""
         raise ValueError(
             f"{where} has the classes {', '.join(found)}, {model} was trained on "
-            f"{', '.join(class_names)}: it does not know {unknown[0]}{empty}"
+            f"{', '.join(class_names)}: it does not know {unknown[0]}{empty}{way}"
         )
     if len({*now}) < len(now):
         raise ValueError(
@@ -85,6 +86,24 @@ def among_classes(
         warnings.warn(f"classes of {where} are taken for those of {model}: {pairs}", stacklevel=2)
     say_empty_classes(ordered, where)
     return ordered
+
+
+def none_known(found: Sequence[str], class_names: Sequence[str]) -> bool:
+    """Whether folders mean nothing to a model that says its classes.
+
+    Args:
+      found: names of the folders.
+      class_names: of the model.
+
+    Returns:
+      Whether none of them is one of its classes, in any spelling.
+
+    Example:
+      >>> none_known(["series1", "series2"], ["NORMAL"]), none_known(["x", "normal"], ["NORMAL"])
+      (True, False)
+    """
+    known = set(map(_plain, class_names))
+    return bool(known) and known.isdisjoint(map(_plain, found))
 
 
 def alike_class(name: str, class_names: Sequence[str]) -> str | None:

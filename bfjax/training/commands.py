@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -231,19 +230,12 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
             del settings[name]
     for name in settings.keys() & {"labels", "groups"}:
         path = Path(settings[name])
-        settings |= {name: path.name, f"{name}_sha256": _digest(path)}
+        settings |= {name: path.name, f"{name}_sha256": resume.digest_of(path)}
     settings["data"] = Path(config.data).expanduser().resolve().name
     if config.init is not None and not config.init.startswith(models.HUB):
         init = Path(config.init).expanduser()
-        settings |= {"init": init.name, "init_sha256": _digest(init)}
+        settings |= {"init": init.name, "init_sha256": resume.digest_of(init)}
     return json.loads(json.dumps(settings))
-
-
-def _digest(weights: Path) -> str:
-    if weights.is_dir():
-        return models.load_config(weights).sha256
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def export(config: ExportConfig) -> None:

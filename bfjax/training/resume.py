@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import shutil
 from collections.abc import Sequence
@@ -60,13 +61,17 @@ def fingerprint(source: data.Source) -> data.Fingerprint:
       source: the images.
 
     Returns:
-      The fingerprint; its labels are class and patient.
+      The fingerprint; its labels are class and patient, who goes by the first image: no id is
+      written.
     """
     with progress.bar() as bar:
         task = bar.add_task("looking through the images", total=len(source))
         found = data.fingerprint(source, lambda: bar.advance(task))
+    first: dict[str, str] = {}
+    for name, group in zip(found.names, source.groups, strict=True):
+        first.setdefault(group, name)
     both = zip(found.labels, source.groups, strict=True)
-    return found._replace(labels=[f"{label} of {group}" for label, group in both])
+    return found._replace(labels=[f"{label} of the patient of {first[g]}" for label, g in both])
 
 
 def write_images(out: Path, images: dict[str, data.Fingerprint]) -> None:
@@ -134,6 +139,24 @@ def stored_metrics(out: Path, settings: dict[str, Any]) -> Metrics:
     return Metrics(
         **stored | {"confusion": tuple(map(tuple, stored["confusion"])), "intervals": pairs}
     )
+
+
+def digest_of(path: Path) -> str:
+    """What tells the contents of a file, or of a checkpoint, from others.
+
+    Args:
+      path: the file, or the folder of the checkpoint.
+
+    Returns:
+      Its SHA-256, in hexadecimal.
+
+    Raises:
+      FileNotFoundError: there is none.
+    """
+    if path.is_dir():
+        return models.load_config(path).sha256
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tidy(folder: Path) -> None:

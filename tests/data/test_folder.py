@@ -223,6 +223,27 @@ def test_an_export_to_a_medium_is_its_dicom_images(tmp_path, kind):
     assert check(source) == []
 
 
+@pytest.mark.filterwarnings("ignore:.* every pixel is the same:UserWarning")
+def test_an_export_of_pydicoms_own():
+    """Its files and patients are those that the DICOMDIR lists, as pydicom reads it."""
+    import pydicom
+    from pydicom.data import get_testdata_file
+
+    root = Path(str(get_testdata_file("DICOMDIR"))).parent
+    records = pydicom.dcmread(root / "DICOMDIR").DirectoryRecordSequence
+    images = [r.ReferencedFileID for r in records if r.DirectoryRecordType == "IMAGE"]
+    listed = {str(root.joinpath(*parts)): parts for parts in images}
+    listed = {path: str(pydicom.dcmread(path).PatientID) for path in listed}
+    source = load(root, unlabelled=True, image_size=8)
+    assert {source.path(i) for i in range(len(source))} == set(listed)
+    assert check(source) == []
+    pairs = {(listed[source.path(i)], group) for i, group in enumerate(source.groups)}
+    assert len(pairs) == len(set(listed.values())) == len(set(source.groups)) == 2
+    for i, name in enumerate(source.names):  # some lie in a folder with the id of the patient
+        path = source.path(i)
+        assert name.startswith("dicom-") == (listed[path] in path.removeprefix(str(root)))
+
+
 def test_an_export_within_a_class_folder(tmp_path):
     from pydicom.data import get_testdata_file
 

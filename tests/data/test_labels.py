@@ -221,6 +221,18 @@ def test_bad_tables_are_refused_in_one_line(kind, flat, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_packed_tables(flat, several):
+    import gzip
+
+    table, truth = several
+    packed = table.with_suffix(".csv.gz")
+    packed.write_bytes(gzip.compress(table.read_bytes()))
+    np.testing.assert_array_equal(load(flat, "all", labels=packed).findings, truth)
+    packed.write_bytes(gzip.compress(table.read_bytes())[:20])
+    with pytest.raises(ValueError, match=r"gz is no CSV file in UTF-8"):
+        load(flat, "all", labels=packed)
+
+
 def test_no_table_at_all(flat, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.csv"):
         load(flat, "all", labels=tmp_path / "nowhere.csv")

@@ -273,6 +273,7 @@ def test_dciodvfy_finds_no_error_whatever_else_is_said(sop_class, dciodvfy, tmp_
         assert dciodvfy(path) == [], (bits, tags)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of headers that say too little
 def test_dciodvfy_finds_no_error_in_what_comes_of_pydicoms_files(dciodvfy, tmp_path):
     read = 0
     for file in sorted(TEST_FILES.glob("*.dcm")):
@@ -284,6 +285,7 @@ def test_dciodvfy_finds_no_error_in_what_comes_of_pydicoms_files(dciodvfy, tmp_p
 
 
 @pytest.mark.real_data
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of headers that say too little
 def test_dciodvfy_finds_no_error_in_what_comes_of_the_cases(dciodvfy, data_root, tmp_path):
     files = sorted((data_root / "cases" / "files").glob("*.dcm"))
     readable = [file for file in files if refusal(file, file.name) is None]

@@ -196,6 +196,18 @@ def test_one_folder_that_the_model_knows_by_another_spelling(model, tmp_path, ca
     assert "(did you mean PNEUMONIA?): what net predicts stands in for the labels" in line
 
 
+def test_folders_that_are_no_classes(model, tmp_path):
+    root = folders(tmp_path, ("series1", "series2"))
+    with pytest.raises(ValueError, match=r"not know series1; if the folders are no classes, --lab"):
+        cell_of(model, root)
+    for label, number in (("PNEUMONIA", 1), ("predicted", -1)):
+        cell = cell_of(model, root, label=label)
+        assert cell.source.labels.tolist() == [number, number]
+        assert cell.source.names == ["series1/a.png", "series2/a.png"]
+    with pytest.raises(ValueError, match="it is for images in no class folders"):
+        cell_of(model, folders(tmp_path, ["normal"]), label="PNEUMONIA")
+
+
 def test_predictions_that_stand_in_are_said(model, tmp_path, capsys):
     write_files(tmp_path, {"a.png": LEFT})
     cell_of(model, tmp_path)

@@ -6,10 +6,11 @@ import pytest
 from PIL import Image
 
 from bfjax import cli, data
+from bfjax.training import resume
 from bfjax.training.patients import split_patients, split_source
 from tests.data.conftest import encoded, write_files
 
-PICTURE = encoded(Image.new("L", (8, 8), 9), "PNG")
+PICTURE = encoded(Image.linear_gradient("L").resize((8, 8)), "PNG")
 
 
 def test_patients_stay_on_one_side():
@@ -155,6 +156,19 @@ def test_bad_tables_of_patients_are_refused(tmp_path):
     assert data.load(tmp_path / "r", "all", groups=table).groups == ["1", "1", "2"]
 
 
+def test_what_is_noted_of_a_training_has_no_names_of_patients(tmp_path):
+    root, whose = placed(tmp_path, "NIH")
+    secret = {name: f"{patient} secret" for name, patient in whose.items()}
+    with (tmp_path / "whose.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("f", "p"), *secret.items()])
+    source = data.load(root, "all", image_size=8, groups=tmp_path / "whose.csv")
+    assert all("secret" in group for group in source.groups)
+    labels = resume.fingerprint(source).labels
+    assert not [label for label in labels if "secret" in label]
+    same = {(a, b) for a, b in zip(labels, source.groups, strict=True)}
+    assert len(same) == len(set(labels)) == len(set(source.groups))
+
+
 def train(root, out, *options):
     small = ["--model", "convnet", "--image-size", 32, "--batch-size", 2, "--epochs", 1]
     arguments = ["train", "--data", root, "--out", out, *small, *options]
@@ -199,6 +213,7 @@ def test_all_bad_files_of_both_splits_are_told(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:all outputs of the model lie in:UserWarning")
 def test_training_leaves_bad_files_out(tmp_path, capsys):
     for split in ("train", "test"):
         for i in range(10):
