@@ -7,6 +7,7 @@ Convention:
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import threading
@@ -16,12 +17,18 @@ from typing import Any
 
 _LIBRARIES = ("PIL", "imagecodecs", "jpeg_ls", "openjpeg", "pydicom", "pylibjpeg", "tifffile")
 
+# of whatever is collected while a file is decoded, or of a library's own code: not of the file
+_FOR_PROGRAMMERS = (ResourceWarning, DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+
+_MANY = 1000  # files of one remark, after which no more are named
+
 _THREAD = threading.local()
 _LOCK = threading.Lock()  # for what follows: warning filters are the whole process's
 _OPEN = 0
 _FILTERS = contextlib.ExitStack()
 _ELSEWHERE: Callable[..., Any] = warnings.showwarning
 _TOLD: set[tuple[str, str, int]] = set()
+_FILES: collections.Counter[str] = collections.Counter()
 
 
 @contextlib.contextmanager
@@ -68,11 +75,11 @@ def _leave() -> None:
             _FILTERS.close()
 
 
-def _show(message: Warning | str, *where: Any, **more: Any) -> None:
+def _show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     said = getattr(_THREAD, "said", None)
     if said is None:
-        _ELSEWHERE(message, *where, **more)
-    else:
+        _ELSEWHERE(message, category, *where, **more)
+    elif not issubclass(category, _FOR_PROGRAMMERS):
         said.append(" ".join(str(message).split()))
 
 
@@ -86,6 +93,8 @@ def _keep(record: logging.LogRecord) -> bool:
 
 def tell(name: str, data: bytes, remarks: list[str]) -> None:
     """Warns of a file, by name, once in a process: it may be decoded in every epoch.
+
+    Where the same holds of very many files, the last warning says that no more are named.
 
     Args:
       name: of the file.
@@ -103,4 +112,7 @@ def tell(name: str, data: bytes, remarks: list[str]) -> None:
         key = (name, remark, hash(data))
         if key not in _TOLD:
             _TOLD.add(key)
-            warnings.warn(f"{name}: {remark}", stacklevel=3)
+            _FILES[remark] += 1
+            if _FILES[remark] <= _MANY:
+                more = "; no more such files are named" if _FILES[remark] == _MANY else ""
+                warnings.warn(f"{name}: {remark}{more}", stacklevel=3)

@@ -57,3 +57,18 @@ def test_a_file_is_told_of_once_and_another_of_that_name_again():
         for data in (b"a", b"a", b"b"):
             tell("x.tif", data, ["remarks: once", "remarks: once"])
     assert said == ["x.tif: remarks: once"] * 2
+
+
+def test_very_many_files_of_one_remark_are_not_all_named():
+    with caught() as said:
+        for i in range(1100):
+            tell(f"{i}.png", b"", ["remarks: of very many"])
+    assert len(said) == 1000
+    assert said[-1] == "999.png: remarks: of very many; no more such files are named"
+
+
+def test_what_is_collected_meanwhile_is_not_the_files():
+    with caught() as said:
+        warnings.warn("Implicitly cleaning up <TemporaryDirectory>", ResourceWarning, stacklevel=1)
+        warnings.warn("a library's own code is old", DeprecationWarning, stacklevel=1)
+    assert said == []
