@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -28,11 +29,15 @@ def as_it_was() -> Generator[None]:
         sys.stderr = io.StringIO()
     for stream, _ in told:
         stream.reconfigure(errors="backslashreplace")
+    for name in _TELL_TWICE:
+        logging.getLogger(name).addFilter(_no_traceback)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _once()
             yield
     finally:
+        for name in _TELL_TWICE:
+            logging.getLogger(name).removeFilter(_no_traceback)
         for stream, errors in told:
             stream.reconfigure(errors=errors)
         sys.stdout, sys.stderr = streams
@@ -43,6 +48,14 @@ def as_it_was() -> Generator[None]:
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ.update(environment)
+
+
+# they log the traceback of a user's callback that fails, beside raising it
+_TELL_TWICE = ("jax._src.callback", "jax._src.debugging")
+
+
+def _no_traceback(record: logging.LogRecord) -> bool:
+    return not record.exc_info
 
 
 def _signal_handlers() -> dict[Any, Any]:

@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 import bfjax
 from bfjax import data
-from bfjax.evaluation.targets import Target
+from bfjax.evaluation.targets import Target, named
 
 # Another device rounds otherwise, with float32 products throughout; other weights change more.
 _RELATIVE, _OF_LARGEST = 1e-3, 1e-4
@@ -103,7 +103,8 @@ def of_target(target: Target, image_shape: tuple[int, ...]) -> dict[str, Any]:
         "architecture": target.config.architecture,
     }
     if target.programs:
-        with jax.default_matmul_precision("highest"):  # so that all devices say the same
+        # so that all devices say the same
+        with named(target), jax.default_matmul_precision("highest"):
             said = np.asarray(_answers(target.predict, probes(image_shape)), np.float64)
         known["answers"] = [[z if np.isfinite(z) else None for z in row] for row in said.tolist()]
     # by now a function has also imported what it imports when it is called
