@@ -22,6 +22,7 @@ def as_it_was() -> Generator[None]:
     """
     environment, path = dict(os.environ), list(sys.path)
     streams, handlers = (sys.stdout, sys.stderr), _signal_handlers()
+    logged = list(logging.root.handlers)  # a library that logs to the root adds one
     told = [(s, s.errors) for s in streams if isinstance(s, io.TextIOWrapper)]
     # the messages of a command are for people: no compiler chatter
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -38,6 +39,7 @@ def as_it_was() -> Generator[None]:
     finally:
         for name in _TELL_TWICE:
             logging.getLogger(name).removeFilter(_no_traceback)
+        logging.root.handlers[:] = logged
         for stream, errors in told:
             stream.reconfigure(errors=errors)
         sys.stdout, sys.stderr = streams
