@@ -177,4 +177,8 @@ def _run(known: argparse.Namespace, arguments: list[str]) -> None:
     if known.print_config:
         print(options.as_toml(chosen), end="", flush=True)
         return
-    getattr(package, command.function)(chosen)  # only now is JAX imported
+    import numpy as np
+
+    # a host may have chosen that rounding to zero raises
+    with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
+        getattr(package, command.function)(chosen)  # only now is JAX imported

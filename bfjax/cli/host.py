@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ def as_it_was() -> Generator[None]:
     """
     environment, path = dict(os.environ), list(sys.path)
     streams, handlers = (sys.stdout, sys.stderr), _signal_handlers()
+    logged = list(logging.root.handlers)  # a library that logs to the root adds one
     told = [(s, s.errors) for s in streams if isinstance(s, io.TextIOWrapper)]
     # the messages of a command are for people: no compiler chatter
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -28,11 +30,16 @@ def as_it_was() -> Generator[None]:
         sys.stderr = io.StringIO()
     for stream, _ in told:
         stream.reconfigure(errors="backslashreplace")
+    for name in _TELL_TWICE:
+        logging.getLogger(name).addFilter(_no_traceback)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _once()
             yield
     finally:
+        for name in _TELL_TWICE:
+            logging.getLogger(name).removeFilter(_no_traceback)
+        logging.root.handlers[:] = logged
         for stream, errors in told:
             stream.reconfigure(errors=errors)
         sys.stdout, sys.stderr = streams
@@ -43,6 +50,14 @@ def as_it_was() -> Generator[None]:
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ.update(environment)
+
+
+# they log the traceback of a user's callback that fails, beside raising it
+_TELL_TWICE = ("jax._src.callback", "jax._src.debugging")
+
+
+def _no_traceback(record: logging.LogRecord) -> bool:
+    return not record.exc_info
 
 
 def _signal_handlers() -> dict[Any, Any]:

@@ -11,6 +11,8 @@ _PERSON = re.compile(r"(person\d+)_(bacteria|virus)_\d+(?:_\d+)?\.\w+")
 _PATIENTS = (
     # Kermany: IM-0115-0001.jpeg, NORMAL2-IM-0246-0001-0002.jpeg
     re.compile(r"(?:.*/)?((?:NORMAL\d*-)?IM-\d+)-\d+(?:-\d+)?\.\w+"),
+    # Mendeley's third version: NORMAL-1003233-0001.jpeg, disease, patient, image
+    re.compile(r"(?:.*/)?(?:NORMAL|BACTERIA|VIRUS|CNV|DME|DRUSEN)-(\d{4,})-\d+\.\w+"),
     # NIH ChestX-ray14: 00000003_001.png
     re.compile(r"(?:.*/)?(000\d{5})_\d{3}\.\w+"),
     # CheXpert: patient00001/study1/view1_frontal.jpg, or the same joined by underscores

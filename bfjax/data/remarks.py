@@ -62,9 +62,8 @@ def _enter() -> None:
             warnings.simplefilter("always")
             warnings.showwarning = _show
         _OPEN += 1
-        loggers = [n for n in logging.root.manager.loggerDict if n.partition(".")[0] in _LIBRARIES]
-        for name in {*_LIBRARIES, *loggers}:  # a filter does not reach the loggers below
-            logging.getLogger(name).addFilter(_keep)
+        for logger in _loggers():
+            logger.addFilter(_keep)
 
 
 def _leave() -> None:
@@ -73,6 +72,14 @@ def _leave() -> None:
         _OPEN -= 1
         if _OPEN == 0:
             _FILTERS.close()
+            for logger in _loggers():
+                logger.removeFilter(_keep)
+
+
+def _loggers() -> list[logging.Logger]:
+    known = [n for n in logging.root.manager.loggerDict if n.partition(".")[0] in _LIBRARIES]
+    # a filter does not reach the loggers below
+    return [logging.getLogger(name) for name in {*_LIBRARIES, *known}]
 
 
 def _show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
@@ -84,7 +91,7 @@ def _show(message: Warning | str, category: type[Warning], *where: Any, **more: 
 
 
 def _keep(record: logging.LogRecord) -> bool:
-    """A filter that stays on the decoders' loggers; outside `caught` it lets everything pass."""
+    """A filter on the decoders' loggers; what other threads say it lets pass."""
     said = getattr(_THREAD, "said", None)
     if said is not None and record.levelno >= logging.WARNING:
         said.append(" ".join(record.getMessage().split()))

@@ -279,6 +279,7 @@ def _list_folder(tree: Tree, folder: Path, inner: str, above: frozenset[str]) ->
 
 
 def _list_zip(tree: Tree, archive: zipfile.ZipFile) -> None:
+    contents: dict[str, tuple[int, int]] = {}
     for entry in archive.infolist():
         name = entry.filename.replace("\\", "/")  # as some programs for Windows write them
         parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -289,7 +290,9 @@ def _list_zip(tree: Tree, archive: zipfile.ZipFile) -> None:
         if name.endswith("/"):
             tree.folders.add(path)
         elif tree.files.setdefault(path, entry.filename) != entry.filename:
-            raise ValueError(f"{tree.root} holds two files {path}, one written with backslashes")
+            raise ValueError(f"{tree.root} holds two files {path}, written differently")
+        elif contents.setdefault(path, of := (entry.CRC, entry.file_size)) != of:
+            raise ValueError(f"{tree.root} holds two files {path}, with other contents: delete one")
 
 
 def _ignored(name: str) -> bool:

@@ -146,8 +146,10 @@ def ask(
         "image_size": trained.image_size,
         "resize": trained.resize,
     }
-    found = _fingerprint(source)
-    models = {target.name: identity.of_target(target, shape) for target in targets}
+    with skipping.all_bad_files(source):
+        found = _fingerprint(source)
+    image = data.to_float(source[0]["image"])
+    models = {target.name: identity.of_target(target, shape, image) for target in targets}
     return Asked(list(targets), source, settings, found, models)
 
 

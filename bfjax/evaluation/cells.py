@@ -136,9 +136,10 @@ class Cell:
         told = ("models", "images", *(["num_images"] if "images" in before else []))  # below
         same = {name: before[name] for name in told if name in before}
         storage.same_settings(path, {k: v for k, v in settings.items() if k != "images"} | same)
+        # first the images, of which the models' answers are
+        identity.same_images(self.out, before.get("images"), self.fingerprint, self.finished)
         for name in known.keys() & now.keys():
             identity.same_model(name, known[name], now[name], self.out)
-        identity.same_images(self.out, before.get("images"), self.fingerprint, self.finished)
         if late := {name: about for name, about in now.items() if name not in known}:
             # before they judge: one that is interrupted, and then changed, is refused
             storage.write_json(path, before | {"models": known | late})

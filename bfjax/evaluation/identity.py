@@ -8,8 +8,10 @@ says of a few fixed images.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib.util
+import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +25,7 @@ from jaxtyping import Float
 
 import bfjax
 from bfjax import data
-from bfjax.evaluation.targets import Target
+from bfjax.evaluation.targets import Target, named
 
 # Another device rounds otherwise, with float32 products throughout; other weights change more.
 _RELATIVE, _OF_LARGEST = 1e-3, 1e-4
@@ -87,24 +89,37 @@ def nothing_there(folder: Path, *products: str) -> None:
             )
 
 
-def of_target(target: Target, image_shape: tuple[int, ...]) -> dict[str, Any]:
+def of_target(
+    target: Target,
+    image_shape: tuple[int, ...],
+    image: Float[np.ndarray, "h w c"] | None = None,
+) -> dict[str, Any]:
     """What tells a model from others, as the settings of a result hold it.
 
     Args:
       target: the model.
       image_shape: (h, w, c) of the images it takes.
+      image: the first of those that it is asked about.
 
     Returns:
       As JSON gives it back: "sha256", "architecture", "parts", the digests of what belongs to it
-      by name, and, of a Python function, "answers", its logits of fixed images.
+      by name, and, of a Python function, "answers", its logits of fixed images and of that one.
+
+    Raises:
+      ValueError: it gives no finite logits of that one, or fails.
     """
     known: dict[str, Any] = {
         "sha256": target.config.sha256,
         "architecture": target.config.architecture,
     }
     if target.programs:
-        with jax.default_matmul_precision("highest"):  # so that all devices say the same
-            said = np.asarray(_answers(target.predict, probes(image_shape)), np.float64)
+        # so that all devices say the same
+        shown = probes(image_shape)
+        shown = shown if image is None else np.concatenate([shown, image[None]])
+        with named(target), jax.default_matmul_precision("highest"):
+            said = np.asarray(_answers(target.predict, shown), np.float64)
+        if image is not None and not np.isfinite(said[-1]).all():
+            raise ValueError(f"{target.name} gives NaN or infinite logits of the first image")
         known["answers"] = [[z if np.isfinite(z) else None for z in row] for row in said.tolist()]
     # by now a function has also imported what it imports when it is called
     programs = {f"module {k}": v for name in target.programs for k, v in _sources(name).items()}
@@ -152,6 +167,7 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     if "answers" not in before or "answers" not in now:
         return None
     old, new = (np.array(one["answers"], np.float64) for one in (before, now))
+    old, new = old[: len(new)], new[: len(old)]  # one may lack the image of the user's own
     if old.shape == new.shape:
         room = _OF_LARGEST * np.nan_to_num(np.abs(old)).max(initial=0)
         if np.allclose(new, old, rtol=_RELATIVE, atol=room, equal_nan=True):
@@ -178,8 +194,16 @@ def probes(shape: tuple[int, ...]) -> Float[np.ndarray, "n h w c"]:
     return np.stack([noise.reshape(shape), *smooth]).astype(np.float32) / np.float32(255)
 
 
+# of modules when they were first seen; another spec tells that one was imported again
+_seen: dict[str, tuple[Any, str]] = {}
+
+
 def _sources(name: str) -> dict[str, str]:
-    """The digests of a module and of all others of the user's own that it imports."""
+    """The digests of a module and of all others of the user's own that it imports.
+
+    Raises:
+      ValueError: one is no longer what this process, a notebook's perhaps, has imported.
+    """
     found: dict[str, str] = {}
     left = [name]
     while left:
@@ -188,6 +212,14 @@ def _sources(name: str) -> dict[str, str]:
             file = None if module is None or part in found else _own_file(module)
             if module is not None and file is not None:
                 found[part] = hashlib.sha256(file.read_bytes()).hexdigest()
+                seen = _seen.get(part)
+                if seen is None or seen[0] is not module.__spec__:
+                    _seen[part] = module.__spec__, found[part]
+                elif seen[1] != found[part]:
+                    raise ValueError(
+                        f"{file} changed since it was imported here: importlib.reload the module "
+                        f"{part}, and what imports it, or start Python anew"
+                    )
                 left += _imports(module, file)
     return found
 
@@ -218,5 +250,12 @@ def _imports(module: ModuleType, file: Path) -> Iterator[str]:
             if node.level:
                 base = importlib.util.resolve_name(base, module.__package__)
             yield from (f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and node.value in sys.modules:
-            yield node.value  # for importlib.import_module
+        elif isinstance(node, ast.Constant) and isinstance(text := node.value, str):
+            # for importlib.import_module("b"), (".b", package) and (f"models.{b}")
+            if re.fullmatch(r"\.+\w[\w.]*", text) and module.__package__:
+                with contextlib.suppress(ImportError):
+                    text = importlib.util.resolve_name(text, module.__package__)
+            if text in sys.modules:
+                yield text
+            elif re.fullmatch(r"[\w.]*\w\.", text):
+                yield from [name for name in sys.modules if name.startswith(text)]

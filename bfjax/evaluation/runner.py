@@ -21,7 +21,7 @@ from bfjax.data import feed
 from bfjax.evaluation import cells, verdicts
 from bfjax.evaluation.cells import Cell
 from bfjax.evaluation.classes import from_text
-from bfjax.evaluation.targets import answers
+from bfjax.evaluation.targets import answers, named
 from bfjax.types import Attack, Params, Search
 
 _Batches = Iterable[tuple[np.ndarray, np.ndarray]]
@@ -91,8 +91,9 @@ def run(cell: Cell, on_step: Callable[[int], object] = lambda gradients: None) -
     reader = feed.in_order(data.Subset(cell.source, indices), split.mesh.size * cell.batch_size)
     streams = isinstance(cell.attack, Attack) and cell.attack.stop is not None
     shards = (_stream if streams else _batch_by_batch)(ready, split, missing, reader, on_step)
-    for start, columns, params in shards:
-        storage.write_shard(cell.shard(start), columns, params)
+    with named(cell.targets[0]):
+        for start, columns, params in shards:
+            storage.write_shard(cell.shard(start), columns, params)
     return len(indices)
 
 

@@ -11,6 +11,8 @@ from bfjax import data, progress, storage
 
 LIST = "skipped.csv"
 
+# of an attack, an evaluation, a training, whole or begun
+_RESULTS = ("summary.json", "shards/*.parquet", "*/*/shards/*.parquet", "config.json", "training/*")
 _MANY = 1000  # files, which take their time
 
 
@@ -58,7 +60,8 @@ def without_bad_files(
 ) -> tuple[data.Source, list[str]]:
     """The images that can be read; the others are listed.
 
-    A list that is there is followed, so that a run that goes on has the images that it began with.
+    Where results are beside it, a list is followed, so that a run that goes on has the images that
+    it began with. Else it is of a run that did not begin, perhaps of other images.
 
     Args:
       source: all images.
@@ -72,7 +75,8 @@ def without_bad_files(
       ValueError: none can be read, or what is there is no such list.
     """
     known = _read(path)
-    if known is None:
+    begun = any(any(path.parent.glob(kept)) for kept in _RESULTS)
+    if known is None or not begun:
         bad = data.bad_files(source)
         rows = [(source.names[i], reason) for i, reason in bad.items()]
         if write:
@@ -90,7 +94,7 @@ def without_bad_files(
         raise ValueError(f"none of the {len(source)} files can be read; see {path}")
     if not left_out:
         return source, []
-    where = f", listed in {path}" if path.exists() else ""
+    where = f", listed in {path}" if write or begun else ""
     progress.note(f"{len(left_out)} files that cannot be read are left out{where}")
     return data.Subset(source, kept), left_out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -10,7 +11,7 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,7 +134,7 @@ def _function(text: str, image_size: int | None) -> Target:
 
 
 @jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # each loading is traced anew: files may have changed
 class _Named:
     """The name of a user's function, static."""
 
@@ -147,10 +148,29 @@ def _of_the_user(named: _Named, function: Predict, image: Image) -> Logits:
     except (Exception, SystemExit) as error:
         raise ValueError(f"{named.text} failed: {happened(error)}") from error
     shape, kind = getattr(logits, "shape", None), getattr(logits, "dtype", None)
-    if shape is None or kind is None or len(shape) != 1 or not jnp.issubdtype(kind, jnp.floating):
+    floats = kind is not None and jnp.issubdtype(kind, jnp.floating)
+    if shape is None or not floats or len(shape) != 1 or not shape[0]:
         got = type(logits).__name__ if shape is None else f"{kind}{list(shape)}"
         raise ValueError(f"{named.text} must return logits, floats (classes,), got {got}")
-    return logits
+    return jnp.asarray(logits)  # NumPy's cannot be traced
+
+
+@contextlib.contextmanager
+def named(target: Target) -> Generator[None]:
+    """Names a Python function where its gradient or its callbacks fail, outside its own call.
+
+    Args:
+      target: whose function is run in the block.
+
+    Raises:
+      ValueError: in place of an error that comes from a line of the user's own.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not target.programs or not _own_lines(error):
+            raise
+        raise ValueError(f"{target.config.architecture} failed: {happened(error)}") from error
 
 
 def class_names(target: Target, image_shape: tuple[int, ...]) -> tuple[str, ...]:
@@ -217,7 +237,8 @@ def answers(
     Raises:
       ValueError: its logits are not finite, or not as many as there are classes.
     """
-    logits = np.asarray(_logits(target.predict, images), np.float64)[: len(labels)]
+    with named(target):
+        logits = np.asarray(_logits(target.predict, images), np.float64)[: len(labels)]
     count = logits.shape[1] if labels.ndim > 1 else max(logits.shape[1], 2)
     if count != len(class_names):
         raise ValueError(
@@ -251,16 +272,37 @@ def happened(error: BaseException) -> str:
       >>> happened(ZeroDivisionError("division by zero"))
       'ZeroDivisionError: division by zero'
     """
-    first = next(iter(str(error).strip().splitlines()), "")
+    text = str(error).strip()
+    if _CALLBACK in text:  # JAX has the callback's own traceback as its text
+        last = text.rpartition('  File "')[2].splitlines()[1:]
+        told = next((line for line in last if line.strip() and line[0] != " "), text)
+    else:
+        told = next(iter(text.splitlines()), "")
+        if isinstance(error, SyntaxError) and error.filename:
+            told = error.msg
+        if not isinstance(error, ImportError):
+            told = f"{type(error).__name__}: {told}"
+    own = _own_lines(error)
+    return " ".join(f"{told} ({own[-1][0]}:{own[-1][1]})".split()) if own else told
+
+
+_CALLBACK = "Traceback (most recent call last):"
+
+
+def _own_lines(error: BaseException) -> list[tuple[str, int | None]]:
+    """The files and lines that an error passed through and that belong to no installed package."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return [(error.filename, error.lineno)]
+    lines = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+    if type(error.__cause__).__name__ == "JaxStackTraceBeforeTransformation":
+        # the operation whose gradient failed, where nothing of the user's own did
+        stack = traceback.extract_tb(error.__cause__.__traceback__)
+        lines = [*((f.filename, f.lineno) for f in stack), *lines]
+    if _CALLBACK in (text := str(error)):
+        lines += [
+            (name, int(n)) for name, n in re.findall(r'^  File "(.+)", line (\d+)', text, re.M)
+        ]
     paths = sysconfig.get_paths()
     kinds = ("stdlib", "platstdlib", "purelib", "platlib")
     installed = (str(Path(__file__).parents[1]), *(paths[kind] for kind in kinds))
-    own = [
-        (frame.filename, frame.lineno)
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(("<", *installed))
-    ]
-    if isinstance(error, SyntaxError) and error.filename:
-        first, own = error.msg, [(error.filename, error.lineno)]
-    told = first if isinstance(error, ImportError) else f"{type(error).__name__}: {first}"
-    return " ".join(f"{told} ({own[-1][0]}:{own[-1][1]})".split()) if own else told
+    return [line for line in lines if not line[0].startswith(("<", *installed))]

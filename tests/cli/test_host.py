@@ -119,7 +119,9 @@ def surroundings():
         "errors": (sys.stdout.errors, sys.stderr.errors),
         "hooks": (sys.excepthook, threading.excepthook, sys.unraisablehook, sys.displayhook),
         "signals": {n: signal.getsignal(n) for n in signal.valid_signals()},
-        "levels": {log.name: (log.level, log.disabled, list(log.handlers)) for log in loggers},
+        "levels": {
+            log.name: (log.level, log.disabled, [*log.handlers, *log.filters]) for log in loggers
+        },
         "random": np.random.get_state()[1].tolist(),  # noqa: NPY002
         "floats": np.geterr(),
         "jax": {name: getattr(jax.config, name) for name in ("jax_enable_x64", "jax_platforms")},
@@ -133,6 +135,7 @@ def test_a_guest_leaves_its_host_as_it_was(folder, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(folder)
     monkeypatch.setattr(memory, "keep_freed", lambda: pytest.fail("the host's memory is its own"))
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest has some
     out, model = tmp_path / "out", "--model=own_host_model:darker"
     train = ["train", "--model=convnet", "--data=phantom", "--image-size=32", "--num-examples=24"]
     train += ["--batch-size=8", "--epochs=1"]
@@ -152,13 +155,17 @@ def test_a_guest_leaves_its_host_as_it_was(folder, tmp_path, monkeypatch, capsys
     for name, (arguments, status) in commands.items():
         before = surroundings()
         try:
-            found = cli.main(arguments)
+            with np.errstate(all="raise"):
+                found = cli.main(arguments)
         except SystemExit as stop:  # help and usage end the program
             found = stop.code
         err = capsys.readouterr().err
         assert found == status, (name, err)
         after = surroundings()
         after["levels"] = {log: after["levels"][log] for log in before["levels"]}
+        assert not any(
+            log.filters for log in map(logging.getLogger, logging.root.manager.loggerDict)
+        )
         assert after == before, name
     with pytest.warns(UserWarning, match="still heard"):
         warnings.warn("still heard", stacklevel=1)

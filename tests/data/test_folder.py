@@ -152,6 +152,18 @@ def test_a_zip_file_with_one_path_twice_is_refused(tmp_path):
         load(tmp_path / "x.zip", "all")
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_zip_file_with_two_files_of_one_name_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name, text in (("N/a.png", b"1"), ("P/a.png", b"1"), ("N/a.png", b"1")):
+            archive.writestr(name, text)
+    assert load(tmp_path / "x.zip", "all").names == ["N/a.png", "P/a.png"]  # the same twice
+    with zipfile.ZipFile(tmp_path / "x.zip", "a") as archive:
+        archive.writestr("P/a.png", b"2")
+    with pytest.raises(ValueError, match=r"x\.zip holds two files P/a\.png, with other contents"):
+        load(tmp_path / "x.zip", "all")
+
+
 def test_flat_folders_are_walked_where_labels_may_be_missing(tmp_path):
     write_files(tmp_path, {"a.png": grey(1), "more/b.png": grey(2), "more/yet/c.png": grey(3)})
     source = load(tmp_path, "test", image_size=None, unlabelled=True)

@@ -13,6 +13,8 @@ REAL = [
     ("PNEUMONIA/person1_virus_6.jpeg", "virus", "person1"),
     ("PNEUMONIA/person1020_bacteria_2966.jpeg", "bacteria", "person1020"),
     ("PNEUMONIA/person447_virus_921_1.jpeg", "virus", "person447"),
+    ("NORMAL/NORMAL-1003233-0001.jpeg", "", "1003233"),
+    ("VIRUS-1003233-0002.jpeg", "", "1003233"),
     ("PNEUMONIA/person_1.jpeg", "", "PNEUMONIA/person_1.jpeg"),
     ("NORMAL/myperson1_virus_6.jpeg", "", "NORMAL/myperson1_virus_6.jpeg"),
     ("a/1.png", "", "a/1.png"),

@@ -308,6 +308,43 @@ def test_a_python_model_is_all_of_its_modules_and_its_weights(
     assert f"holds results of another predict: {told}" in refused(capsys, *arguments)
 
 
+@pytest.mark.slow
+def test_a_notebook_runs_a_module_as_it_is_or_not_at_all(images, package, tmp_path, capsys):
+    arguments = ("own.model:predict", images)
+    assert run(*arguments, tmp_path / "one", "--image-size", SIZE) == 0
+    (package / "late.py").write_text(
+        "import jax.numpy as jnp\n\ndef signed(z):\n    return jnp.stack([-z, z])\n"
+    )
+    told = refused(capsys, *arguments, tmp_path / "two", "--image-size", SIZE)
+    assert f"{package / 'late.py'} changed since it was imported here" in told
+    importlib.reload(sys.modules["own.late"])
+    assert run(*arguments, tmp_path / "two", "--image-size", SIZE) == 0
+    one, two = (json.loads((tmp_path / n / "settings.json").read_text()) for n in ("one", "two"))
+    answers = [np.array(s["models"]["predict"]["answers"]) for s in (one, two)]
+    np.testing.assert_allclose(answers[0], -answers[1])  # no trace of before is used again
+    assert len(answers[0]) == 5
+    np.save(package / "weight.npy", np.float32(np.nan))
+    importlib.reload(sys.modules["own.model"])
+    told = refused(capsys, *arguments, tmp_path / "three", "--image-size", SIZE)
+    assert "predict gives NaN or infinite logits of the first image" in told
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import_module('.late', 'own')",
+        "import_module('own.late')",
+        "import_module(f'own.{NAME}')",
+    ],
+)
+def test_what_is_imported_by_its_name_is_found(package, line):
+    (package / "model.py").write_text(
+        f"from importlib import import_module\nNAME = 'late'\nused = {line}\n"
+    )
+    importlib.import_module("own.model")
+    assert "own.late" in identity._sources("own.model")
+
+
 def test_the_users_own_modules_are_found_and_no_others():
     """The package manager's, Python's and bfjax' own are left out."""
     importlib.import_module("tests.attack.test_search")
@@ -324,6 +361,7 @@ def test_answers_are_compared_with_room_for_other_devices(tmp_path):
         identity.same_model("f", now | {"answers": answers}, now, tmp_path)
 
     told([[3.0001, -40.001], [0.0201, None]])
+    told([[3.0, -40.0], [0.02, None], [7.0, 7.0]])
     for other in ([[3.1, -40.0], [0.02, None]], [[3.0, -40.0], [0.02, 1.0]], [[3.0], [0.02]]):
         with pytest.raises(ValueError, match="not its answers to fixed images"):
             told(other)

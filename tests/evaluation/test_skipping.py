@@ -79,6 +79,16 @@ def test_a_run_that_goes_on_has_the_images_that_it_began_with(tmp_path):
     assert len(rows(tmp_path / "anew/records.csv")) == 7
 
 
+def test_the_list_of_a_run_that_did_not_begin_is_not_followed(tmp_path, capsys):
+    root, out = images(tmp_path / "images"), tmp_path / "out"
+    assert run(root, out, "--skip-bad", "--num-steps", 0) == 1
+    assert len(rows(out / "skipped.csv")) == 6
+    write_files(root, {"0/bad0.png": png(9, (SIDE, SIDE), "left", 255, np.uint8)})  # mended
+    assert run(root, out, "--skip-bad", "--gallery", 0) == 0
+    assert "0/bad0.png" in {row["file"] for row in rows(out / "records.csv")}
+    assert len(rows(out / "skipped.csv")) == 5
+
+
 def test_of_images_that_are_drawn(tmp_path):
     root, out = images(tmp_path / "images"), tmp_path / "out"
     assert run(root, out, "--skip-bad", "--gallery", 0, "--num-images", 7, "--seed", 1) == 0

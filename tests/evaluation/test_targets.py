@@ -211,6 +211,22 @@ def backward(_, cotangent):
     raise KeyError("backward")
 
 odd.defvjp(lambda image: (odd(image), None), backward)
+
+def loops(image):
+    return jax.lax.while_loop(lambda x: x.sum() < 0, lambda x: x + 1, image[:2, 0, 0])
+
+def calls(image):
+    scalar = jax.ShapeDtypeStruct((), jnp.float32)
+    return odd(image) + jax.lax.stop_gradient(
+        jax.pure_callback(host, scalar, image, vmap_method="sequential")
+    )
+
+def shows(image):
+    jax.debug.callback(host, image)
+    return odd(image)
+
+def host(image):
+    raise OverflowError("on the host\\nand more")
 """
 
 # what a function of the user's own does -> what is said of it, after its name
@@ -247,11 +263,28 @@ def test_what_a_users_function_does_wrong_is_one_line(name, module, tmp_path, ca
     assert ("must return" in told) or f"({file}:" in err
 
 
-def test_what_fails_on_the_way_back_is_one_line_too(module, tmp_path, capsys):
+# what fails outside the function's own call
+LATER = {
+    "odd": "KeyError: 'backward' ({file}:51)",
+    "loops": "ValueError: Reverse-mode differentiation does not work",
+    "calls": "OverflowError: on the host ({file}:69)",
+    "shows": "OverflowError: on the host ({file}:69)",
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_what_fails_on_the_way_back_or_on_the_host_is_one_line_too(name, module, tmp_path, capfd):
     file = tmp_path / f"{module}.py"
     file.write_text(BROKEN)
-    assert run("--model", f"{module}:odd", "--image-size", 32, "--out", tmp_path / "out") == 1
-    assert f"KeyError: 'backward' ({file}:51); bfjax --debug shows more" in one_line_of(capsys)
+    assert run("--model", f"{module}:{name}", "--image-size", 32, "--out", tmp_path / "out") == 1
+    err = one_line_of(capfd)
+    assert f"error: {module}:{name} failed: {LATER[name].format(file=file)}" in err
+    assert f"({file}:" in err
+
+
+def test_a_function_may_return_numpys(module, tmp_path):
+    (tmp_path / f"{module}.py").write_text("import numpy\n\ndef f(x):\n    return -numpy.ones(2)\n")
+    assert run("--model", f"{module}:f", "--image-size", 32, "--out", tmp_path / "out") == 0
 
 
 def test_debug_shows_the_users_own_traceback(module, tmp_path):
