@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import io
+import unicodedata
 import zipfile
 
 import numpy as np
@@ -48,6 +49,9 @@ TELLING = {
     "whoever referred": "for craig.dcm",
     "device": "SN31337.dcm",
     "deep in a sequence": "1.2.840.99999.5.dcm",
+    "birth date without its century": "700131 left.dcm",
+    "hospital": "St_Elsewhere/1.dcm",
+    "station": "BAY-9.dcm",
 }
 SILENT = ("1.dcm", "scan.dcm", "left/IM-0001.dcm", "CHEST PA", "v2.1.dcm", "2020.dcm")
 
@@ -166,6 +170,34 @@ def test_short_ids_count_as_words_alone():
     assert tells("7.dcm", who)
     assert tells("a/patient 7/x.dcm", who)
     assert not any(tells(name, who) for name in ("77.dcm", "1.dcm", "li.dcm", "x7y.dcm"))
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("Müller^Jörg", "Mueller.dcm"),
+        ("MUELLER^JOERG", unicodedata.normalize("NFD", "Müller.dcm")),
+        ("Sørensen^Åse", "Sorensen.dcm"),
+        ("Sorensen^Ase", "Sørensen.dcm"),
+        ("Strauß^A", "strauss.dcm"),
+        ("Li^Bo", "LI_BO.dcm"),
+        ("Li^Bo", "bo li/1.dcm"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "山田.dcm"),
+        ("Wang^X=王^小", "王小.dcm"),
+        ("DOE_JOHN", "john.dcm"),
+        ("O'Brien^Pat", "O_Brien.dcm"),
+    ],
+)
+def test_a_name_in_another_spelling(header, name):
+    new = scan(1, SpecificCharacterSet="ISO_IR 192", PatientName=header)
+    assert tells(name, identity(io.BytesIO(new)))
+
+
+@pytest.mark.parametrize(("number", "name"), [("0001234", "1234.dcm"), ("007", "7.dcm")])
+def test_an_id_without_its_zeros(number, name):
+    who = identity(io.BytesIO(scan(1, PatientID=number)))
+    assert tells(name, who)
+    assert not tells(f"1{number.lstrip('0')[:-1]}9.dcm", who)
 
 
 @pytest.mark.real_data
