@@ -135,6 +135,23 @@ def test_patients_of_dicom_files_are_told_by_their_headers(tmp_path):
     assert not any(str(p) in group for group in groups.values() for p in ("P-7", "P-8"))
 
 
+def test_folders_of_patients_are_no_classes(tmp_path):
+    for i, name in enumerate(("DOE^JOHN", "ROE^ROWENA")):
+        folder = name.replace("^", "_")
+        data = {f"{folder}/{k}.dcm": scan(2 * i + k, PatientName=name) for k in range(2)}
+        write_files(tmp_path, data)
+    folders = ["DOE_JOHN", "ROE_ROWENA"]
+    source = load(tmp_path, unlabelled=True, image_size=4)
+    assert (source.class_names, source.labels.tolist()) == ((), [-1] * 4)
+    assert source.names == [anonymous(source.content(i)) for i in range(4)]
+    with pytest.raises(ValueError, match="are named after the patients on their images"):
+        load(tmp_path, "all", image_size=4)
+    source = load(tmp_path, "all", image_size=4, class_names=folders)
+    assert source.class_names == (*folders,)
+    write_files(tmp_path, {"DOE_JOHN/0.dcm": scan(9, PatientName="Poe^E")})
+    assert load(tmp_path, "all", unlabelled=True, image_size=4).class_names == (*folders,)
+
+
 def test_a_patient_in_a_path_does_not_become_a_group(tmp_path):
     data = scan(1, PatientID="p10000032")
     files = ("A/p10/p10000032/s50414267/1.dcm", "B/p10000032_s50414267.dcm")
