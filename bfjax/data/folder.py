@@ -222,7 +222,7 @@ class FolderSource(Source):
             "anonymous" if any(tells(part, who) for who in everybody) else part
             for part in Path(path).parts
         ]
-        if self._files == [self._root.name]:  # the one file itself
+        if self._files == [self._root.name] == [Path(path).name]:  # the one file itself
             parts[-1] = self.names[0]
         return path if parts == list(Path(path).parts) else str(Path(*parts))
 
