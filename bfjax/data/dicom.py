@@ -86,8 +86,9 @@ def decode_dicom(file: bytes | str | os.PathLike[str], name: str | None = None) 
        images of 12 bits nearly black. An image of one value alone is then y = 0.
     3. Presentation: the presentation LUT, else MONOCHROME1 or the shape INVERSE is inverted, 1 − y.
 
-    The result is y in 255ths or 65535ths, rounded. Overlays are not drawn. Items without a LUT
-    count as absent. A LUT fills the range that its entries use, where the header declares more.
+    Of an enhanced object, 1 and the window come from the functional groups of its one frame. The
+    result is y in 255ths or 65535ths, rounded. Overlays are not drawn. Items without a LUT count as
+    absent. A LUT fills the range that its entries use, where the header declares more.
     Refused: colour, several frames, float pixels, pixels not stored in 8 or 16 bits each.
 
     A `UserWarning` names the file if all its pixels come out the same, and wherever its header was

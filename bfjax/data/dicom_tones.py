@@ -40,6 +40,7 @@ def render(
 
     Reference: DICOM PS3.3, C.7.6.3 and C.11.
     """
+    dataset = _of_the_frame(dataset)
     bits, signed = int(dataset.BitsStored), stored.dtype.kind == "i"
     low = -(2 ** (bits - 1)) if signed else 0
     # lossy decompression, or a codestream of more bits, may go beyond those that are declared
@@ -51,6 +52,19 @@ def render(
     tones = _presentation(tones, dataset, name, remarks)
     full, dtype = (65535, np.uint16) if bits > 8 else (255, np.uint8)
     return np.rint(tones * full).astype(dtype)[index]
+
+
+def _of_the_frame(dataset: Any) -> Any:
+    """Where an enhanced object has rescaling and window in functional groups, as if it were none.
+
+    Reference: DICOM PS3.3, C.7.6.16.2.9 and C.7.6.16.2.10.
+    """
+    groups = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+    for group in (item for tag in groups for item in (dataset.get(tag) or ())[:1]):
+        for macro in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            for item in (group.get(macro) or ())[:1]:
+                dataset.update(item)
+    return dataset
 
 
 def _modality(values: Values, dataset: Any, name: str) -> Values:
@@ -82,7 +96,7 @@ def _voi(
         wide = width >= 1 if function == "LINEAR" else width > 0
         if wide and np.isfinite([center, width]).all():
             return _window(x, center, width, function)
-    if pairs:
+    if centers or widths:
         remarks.append("its window has no width; the range of its pixels is taken instead")
     if not present.any():
         raise ImageError(f"{name}: every pixel is padding")
@@ -117,7 +131,7 @@ def _presentation(y: Tones, dataset: Any, name: str, remarks: list[str]) -> Tone
 def _padding(values: Values, dataset: Any) -> Bool[np.ndarray, " values"]:
     """Which storable values mean "no picture here" (PS3.3 C.7.5.1.1.2)."""
     tags = ("PixelPaddingValue", "PixelPaddingRangeLimit")
-    ends = [number for tag in tags for number in _numbers(dataset, tag)[:1]]
+    ends = [end for tag in tags for end in _numbers(dataset, tag)[:1] if np.isfinite(end)]
     ends = [_sixteen_bits(int(end), bool(values[0] < 0)) for end in ends]
     return (values >= min(ends, default=np.inf)) & (values <= max(ends, default=-np.inf))
 
@@ -164,6 +178,16 @@ def _sixteen_bits(number: int, signed: bool) -> int:
 
 
 def _numbers(dataset: Any, tag: str) -> list[float]:
-    """The numbers under a tag, if any."""
+    """The numbers under a tag, if any; NaN for each that is none."""
     value = dataset.get(tag)
-    return np.atleast_1d(np.asarray([] if value is None else value, np.float64)).tolist()
+    if value is None or value == "":
+        return []
+    several = [value] if isinstance(value, str | float | int) else value
+    return [_number(one) for one in several]
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):  # text, or nothing
+        return np.nan

@@ -10,7 +10,7 @@ Convention:
     Every other file in a class folder (or where there are none) is a record, DICOM told by its mark
     and not by its name; if it is no image, reading it raises an `ImageError` that names it. Of a
     folder that holds a DICOMDIR, an export to a medium, only DICOM images are taken; where labels
-    may be missing, its folders are no classes.
+    may be missing, its folders are no classes. Nor are folders that are all named after patients.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from bfjax.data.layout import images_beside, layout
 from bfjax.data.names import in_order, parse_name, tells_patient
 from bfjax.data.source import Original, Record, Source
 from bfjax.data.walk import Tree
+
+_FIRST = 20  # files of a folder: enough to see whether it is a patient's
 
 
 class FolderSource(Source):
@@ -115,6 +117,11 @@ class FolderSource(Source):
             self.class_names, files = read.class_names, read.files
             self.labels, self._findings = read.labels, read.findings
         elif not loose:
+            if not unlabelled and folders != {*class_names} and self._are_persons(splits):
+                raise ValueError(
+                    f"the folders of {root} are named after the patients on their images: these "
+                    "are no classes; a CSV file of labels says them"
+                )
             files = self._in_classes(files)
         self._files, self._in_folders = files, not loose
         if not self._files:
@@ -131,7 +138,25 @@ class FolderSource(Source):
         roots = splits.values()
         if any(prefix in self._tree.media(prefix) for prefix in roots):
             return True
+        if self._are_persons(splits):
+            return True
         return len(folders) == 1 and any(images_beside(self._tree, prefix) for prefix in roots)
+
+    def _are_persons(self, splits: dict[str, str]) -> bool:
+        """Whether each folder is named after whom the headers of its first DICOM files tell."""
+        first: dict[str, list[str]] = {}
+        for prefix in splits.values():
+            for path in self._tree.images_in(prefix):
+                folder, inside, _ = path.partition("/")
+                if inside and len(first.setdefault(folder, [])) < _FIRST:
+                    first[folder].append(f"{prefix}{path}")
+
+        def is_person(folder: str) -> bool:
+            headers = (self._tree.identity(path) for path in first[folder])
+            told = (tells(folder, who) for who in headers if who and who.certain)
+            return next(told, False) and all(told)
+
+        return bool(first) and all(map(is_person, first))
 
     def _in_classes(self, files: list[str]) -> list[str]:
         if not self.class_names:
@@ -197,7 +222,7 @@ class FolderSource(Source):
             "anonymous" if any(tells(part, who) for who in everybody) else part
             for part in Path(path).parts
         ]
-        if self._files == [self._root.name]:  # the one file itself
+        if self._files == [self._root.name] == [Path(path).name]:  # the one file itself
             parts[-1] = self.names[0]
         return path if parts == list(Path(path).parts) else str(Path(*parts))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import itertools
 import re
 import unicodedata
 from typing import Any, NamedTuple
@@ -19,8 +20,11 @@ from bfjax.data.image import ImageError
 _STANDARD = "1.2.840.10008."  # UIDs of the standard itself, which name kinds of things
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+){4,}")
-_CONTACT = ("PatientAddress", "PatientTelephoneNumbers")
-_LONG = 4  # letters and digits; what is shorter must be a whole word to count
+_PLACES = ("PatientAddress", "PatientTelephoneNumbers", "InstitutionName", "StationName")
+_DAY = 8  # digits of a date; without its century it must be a whole word to count
+_LONG = 4  # letters and digits; what is shorter must be a whole word, too
+_LETTERS = str.maketrans({"ø": "o", "đ": "d", "ł": "l", "æ": "ae", "œ": "oe", "þ": "th"})
+_DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe"})
 
 
 class Identity(NamedTuple):
@@ -62,7 +66,8 @@ def identity(file: Any) -> Identity:
         with guarded(""):
             for element in dataset.iterall():
                 for text in _texts(element):
-                    (parts if len(text) >= _LONG or element.VR == "PN" else words).add(text)
+                    short = len(text) < (_DAY if element.VR in ("DA", "DT") else _LONG)
+                    (words if short and element.VR != "PN" else parts).add(text)
             number = str(dataset.get("PatientID") or "").strip()
             # one that ends before its pixels was cut, perhaps within the header; what is deflated
             # is read as a whole
@@ -128,20 +133,46 @@ def _texts(element: Any) -> list[str]:
         return []
     values = [str(one) for one in ([value] if isinstance(value, str | bytes) else _several(value))]
     if kind == "PN":
-        words = (word for one in values for word in re.split(r"[\^=\s,.\-]+", one))
-        return [plain(word) for word in words if sum(map(str.isalpha, word)) >= 3]
+        return [text for one in values for text in _of_name(one)]
     if kind == "UI":
         return [plain(one) for one in values if one and not one.startswith(_STANDARD)]
     if kind in ("DA", "DT"):
         days = [found for one in values if (found := re.match(r"(\d{4})\.?(\d\d)\.?(\d\d)", one))]
         orders = ((1, 2, 3), (3, 2, 1), (2, 3, 1))
-        return ["".join(day[i] for i in order) for day in days for order in orders]
+        years = [(day[1], day[2], day[3]) for day in days]
+        years += [(year[2:], *rest) for year, *rest in years]
+        return ["".join(day[i - 1] for i in order) for day in years for order in orders]
     told = keyword.endswith(("ID", "IDs", "Number")) and keyword != "StudyID"
-    if kind in ("LO", "SH") and (told or keyword in _CONTACT):
-        return [text for one in values if (text := plain(one))]
+    if kind in ("LO", "SH") and (told or keyword in _PLACES):
+        texts = {text for one in values for text in _spellings(one)}
+        return [text for text in texts | {text.lstrip("0") for text in texts} if text]
     if keyword == "StudyID":  # often a mere 1
         return [text for one in values if len(text := plain(one)) >= _LONG]
     return []
+
+
+def _of_name(name: str) -> set[str]:
+    """The words of a name; two that are short count together, in either order."""
+    found: set[str] = set()
+    for group in name.split("="):  # in Latin letters, in ideographs, as it sounds
+        words = [word for word in re.split(r"[\^\s,._\-]+", group) if plain(word)]
+        short = [word for word in words if not _is_name(plain(word), 3)]
+        pairs = ("".join(pair) for pair in itertools.permutations(words, 2) if {*pair} & {*short})
+        found |= {text for word in words for text in _spellings(word) if _is_name(text, 3)}
+        found |= {text for pair in pairs for text in _spellings(pair) if _is_name(text, 4)}
+    return found
+
+
+def _is_name(text: str, least: int) -> bool:
+    """Whether a text has enough letters to be a name; of Chinese or Japanese ones, two."""
+    letters = [letter for letter in text if letter.isalpha()]
+    return len(letters) >= least or sum(letter >= "\u2e80" for letter in letters) >= 2
+
+
+def _spellings(text: str) -> set[str]:
+    """Without accents, and with the two letters that stand for one with an accent."""
+    whole = unicodedata.normalize("NFC", text).casefold()
+    return {plain(whole), plain(whole.translate(_DIGRAPHS))}
 
 
 def _several(value: Any) -> list[Any]:
@@ -162,7 +193,7 @@ def plain(text: str) -> str:
       >>> plain("Müller^Anna-Lena 7")
       'mullerannalena7'
     """
-    folded = unicodedata.normalize("NFKD", text).casefold()
+    folded = unicodedata.normalize("NFKD", text).casefold().translate(_LETTERS)
     return "".join(filter(str.isalnum, folded))
 
 
@@ -184,8 +215,7 @@ def tells(name: str, who: Identity) -> bool:
     if not who.certain or _UID.search(name):
         return True
     for component in name.split("/"):
-        whole = plain(component)
-        if any(part in whole for part in who.parts):
+        if any(part in whole for whole in _spellings(component) for part in who.parts):
             return True
         if who.words & {plain(word) for word in re.split(r"[\W_]+", component)}:
             return True

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 from PIL import Image, ImageFile
 
-from bfjax.data import png, tiff
+from bfjax.data import jpeg2000, png, tiff
 from bfjax.data.levels import ImageError, Turned, oriented, plain, refuse_bomb, to_grey
 from bfjax.data.remarks import caught, tell
 
@@ -37,10 +37,11 @@ def decode(file: bytes | str | os.PathLike[str], name: str | None = None) -> Gre
     through RGB, what is transparent lies on black (the border of an X-ray), and the orientation
     that the file gives is applied. Up to 8 bits become 8, and 9 to 16 become 16: 0 and 2^bits − 1
     go to the two ends. Pixels are taken as stored: colour profiles and PNG's gamma are not applied.
-    TIFF is read by tifffile (`bfjax.data.tiff`), all other formats by Pillow.
+    TIFF is read by tifffile (`bfjax.data.tiff`), all other formats by Pillow, helped where it would
+    drop or shift bits (`bfjax.data.png`, `bfjax.data.jpeg2000`).
 
-    Refused: signed, float and more than 16-bit pixels, whose black and white are not known, and
-    files of several frames.
+    Refused: signed, float and more than 16-bit pixels, whose black and white are not known, colour
+    of 16 bits in PPM and SGI, and files of several frames.
 
     A `UserWarning` names the file if all its pixels are the same, if a range that it declares is
     ignored (PNG's sBIT, TIFF's MaxSampleValue), or if its decoder had something to say.
@@ -93,6 +94,8 @@ def _with_pillow(data: bytes, name: str, remarks: list[str]) -> Turned:
         _refuse(opened, name)
         if opened.format == "PNG":
             grey = png.decode_png(opened, data, remarks)
+        elif opened.format == "JPEG2000":
+            grey = jpeg2000.decode_jpeg2000(opened, data, name)
         else:
             opened.load()
             grey = to_grey(opened)
@@ -106,15 +109,29 @@ def _refuse(image: ImageFile.ImageFile, name: str) -> None:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         raise ImageError(f"{name}: {frames} frames in one file; store each as a file of its own")
-    deep = any(";16" in str(tile.args) for tile in image.tile)
-    if deep and not image.mode.startswith("I") and image.format != "PNG":
-        raise ImageError(f"{name}: 16-bit colour or alpha; convert it to 16-bit grey")
-    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
-        kind = "float" if image.mode == "F" else "integer"
+    if _is_deep(image) and not image.mode.startswith("I") and image.format != "PNG":
         raise ImageError(
-            f"{name}: a {image.format} of 32-bit {kind} pixels, whose black and white are not "
-            "known; convert it to 16-bit grey"
+            f"{name}: a {image.format} of 16 bits a sample; convert it to a 16-bit PNG"
         )
+    kinds = {"F": "32-bit float", "I": "32-bit integer"}
+    if image.format == "FITS":  # whose scale and zero Pillow does not apply
+        kinds["I;16"] = "16-bit signed"
+    if image.mode in kinds and (image.mode, image.format) != ("I", "PPM"):
+        raise ImageError(
+            f"{name}: a {image.format} of {kinds[image.mode]} pixels, whose black and white are "
+            "not known; convert it to 16-bit grey"
+        )
+
+
+def _is_deep(image: ImageFile.ImageFile) -> bool:
+    """Whether samples have 16 bits, of which Pillow keeps 8 where it is not grey."""
+    for tile in image.tile:
+        args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        if tile.codec_name == "SGI16" or ";16" in str(args).replace("BGR;16", ""):  # 5, 6, 5 bits
+            return True
+        if image.format == "PPM" and isinstance(args[-1], int) and args[-1] > 255:
+            return True
+    return False
 
 
 def _reason(error: Exception, data: bytes) -> str:

@@ -130,7 +130,7 @@ def ask(
     predicts = {target.name: target.predict for target in targets}
     matching.check_outputs(predicts, source, shape, multi_label=finding == ANY)
     asked_for = {
-        "labels": labels and str(labels),
+        "labels": labels and str(Path(source.public(str(labels.parent)), labels.name)),
         "classes": list(given),
         "finding": finding,
         "columns": list(columns) if labels and finding else [],

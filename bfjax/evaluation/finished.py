@@ -141,7 +141,7 @@ def load_run(
             num_examples=settings["num_images"],
             seed=settings["seed"],
             unlabelled=True,
-            labels=settings.get("labels"),
+            labels=_labels(settings.get("labels"), where),
             class_names=settings.get("columns" if "finding" in settings else "classes", ()),
         )
     except FileNotFoundError as error:
@@ -167,6 +167,14 @@ def load_run(
     digests = None if known is None else known.digests
     attack = from_settings(settings, source[0]["image"].shape)
     return Run(folder, settings, rows, table, source, attack, digests)
+
+
+def _labels(path: str | None, where: str | None) -> str | None:
+    """The list of labels: where it lay, or, of images elsewhere, in their folder or beside it."""
+    if path is None or where is None or Path(path).exists():
+        return path
+    places = (folder / Path(path).name for folder in (Path(where), Path(where).parent))
+    return next((str(place) for place in places if place.is_file()), path)
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -70,8 +70,8 @@ def train_classifier(config: TrainConfig) -> Metrics:
       ValueError: settings that do not fit the data or the run in `config.out`.
       FileNotFoundError: there are no such data or initial weights.
     """
-    if resume.is_finished(config.out):  # before the images are read
-        resume.same_training(config.out, settings_of(config))
+    if resume.is_finished(config.out):  # before the images are read, which say what to call them
+        resume.same_training(config.out, settings_of(config), but="data")
     return fit(config, _load(config, "train"), _load(config, "test"))
 
 
@@ -93,7 +93,7 @@ def fit(config: TrainConfig, source: data.Source, test: data.Source) -> Metrics:
     if not resume.is_finished(config.out):
         with all_bad_files(source, test):
             return loop.follow(make_plan(config, source), test)
-    metrics = resume.stored_metrics(config.out, settings_of(config))
+    metrics = resume.stored_metrics(config.out, settings_of(config, source))
     now = {"train": source, "test": test}
     resume.same_images(config.out, {k: resume.fingerprint(v) for k, v in now.items()})
     return metrics
@@ -167,7 +167,7 @@ def make_plan(config: TrainConfig, source: data.Source) -> Plan:
     changes = {name: getattr(config, name) for name in Augmentation._fields}
     return Plan(
         out=config.out,
-        settings=settings_of(config),
+        settings=settings_of(config, source),
         fingerprint=resume.fingerprint(source),
         training=training,
         validation=held,
@@ -209,11 +209,12 @@ def _initial_network(config: TrainConfig, classes: tuple[str, ...], channels: in
     return models.load_pretrained(model, config.init, head=ours)
 
 
-def settings_of(config: TrainConfig) -> dict[str, Any]:
+def settings_of(config: TrainConfig, source: data.Source | None = None) -> dict[str, Any]:
     """What a run's outcome depends on; files by name and contents, not by where they lie.
 
     Args:
       config: of the run.
+      source: the training split, so that the name of its folder tells no patient.
 
     Returns:
       As JSON gives it back.
@@ -231,7 +232,8 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
     for name in settings.keys() & {"labels", "groups"}:
         path = Path(settings[name])
         settings |= {name: path.name, f"{name}_sha256": resume.digest_of(path)}
-    settings["data"] = Path(config.data).expanduser().resolve().name
+    name = Path(config.data).expanduser().resolve().name
+    settings["data"] = name if source is None else source.public(name)
     if config.init is not None and not config.init.startswith(models.HUB):
         init = Path(config.init).expanduser()
         settings |= {"init": init.name, "init_sha256": resume.digest_of(init)}

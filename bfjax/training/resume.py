@@ -104,17 +104,20 @@ def same_images(out: Path, images: dict[str, data.Fingerprint]) -> None:
             )
 
 
-def same_training(out: Path, settings: dict[str, Any]) -> None:
+def same_training(out: Path, settings: dict[str, Any], *, but: str = "") -> None:
     """Makes sure that a finished run is of these settings.
 
     Args:
       out: its folder, with a checkpoint.
       settings: what the run's outcome depends on, as JSON gives it back.
+      but: one of them that is not looked at.
 
     Raises:
       ValueError: it holds a run with other settings, naming the first that differs.
     """
-    _refuse_other(models.load_config(out).extra.get("training", {}), settings, out)
+    before = models.load_config(out).extra.get("training", {})
+    before = {name: value for name, value in before.items() if name != but}
+    _refuse_other(before, {k: v for k, v in settings.items() if k != but}, out)
 
 
 def stored_metrics(out: Path, settings: dict[str, Any]) -> Metrics:

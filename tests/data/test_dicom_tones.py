@@ -70,6 +70,35 @@ def test_a_window_without_width_is_none(function, width):
     assert_shows(got, (PIXELS // 2) / 2047, 12)
 
 
+@pytest.mark.parametrize("text", [b"abcd", b"1,5 ", b"NaN ", b"\\", b"Inf "])
+def test_a_number_that_is_none(text):
+    data = dicom(PIXELS, 12, WindowCenter=2000, WindowWidth=1111)
+    with pytest.warns(UserWarning, match=r"^x\.dcm: its window has no width"):
+        got = decode_dicom(data.replace(b"1111", text.ljust(4)), "x.dcm")
+    assert_shows(got, RAMP, 12)
+    data = dicom(PIXELS, 12, RescaleIntercept=0, RescaleSlope=1111)
+    with pytest.raises(ImageError, match=r"^x\.dcm: RescaleSlope or RescaleIntercept"):
+        decode_dicom(data.replace(b"1111", text.ljust(4)), "x.dcm")
+
+
+@pytest.mark.parametrize("tag", ["WindowCenter", "WindowWidth"])
+def test_half_a_window_is_none(tag):
+    with pytest.warns(UserWarning, match=r"^x\.dcm: its window has no width"):
+        got = decode_dicom(dicom(PIXELS, 12, **{tag: 1000}), "x.dcm")
+    assert_shows(got, RAMP, 12)
+
+
+@pytest.mark.parametrize("where", ["Shared", "PerFrame"])
+def test_the_functional_groups_of_one_frame(where):
+    window, rescale, group = Dataset(), Dataset(), Dataset()
+    window.WindowCenter, window.WindowWidth = 3000, 1600
+    rescale.RescaleSlope, rescale.RescaleIntercept = 2, -1000
+    group.FrameVOILUTSequence, group.PixelValueTransformationSequence = [window], [rescale]
+    data = dicom(PIXELS, 12, **{f"{where}FunctionalGroupsSequence": [group], "NumberOfFrames": 1})
+    want = [linear(2 * x - 1000, 3000, 1600) for x in PIXELS.ravel().tolist()]
+    assert_shows(decode_dicom(data), np.reshape(want, PIXELS.shape), 12)
+
+
 def test_the_first_window_with_a_width_is_taken():
     data = dicom(PIXELS, 12, WindowCenter=[0, 1000], WindowWidth=[0, 800])
     want = [linear(x, 1000, 800) for x in PIXELS.ravel().tolist()]

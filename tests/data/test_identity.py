@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import io
+import unicodedata
 import zipfile
 
 import numpy as np
@@ -48,6 +49,9 @@ TELLING = {
     "whoever referred": "for craig.dcm",
     "device": "SN31337.dcm",
     "deep in a sequence": "1.2.840.99999.5.dcm",
+    "birth date without its century": "700131 left.dcm",
+    "hospital": "St_Elsewhere/1.dcm",
+    "station": "BAY-9.dcm",
 }
 SILENT = ("1.dcm", "scan.dcm", "left/IM-0001.dcm", "CHEST PA", "v2.1.dcm", "2020.dcm")
 
@@ -131,6 +135,23 @@ def test_patients_of_dicom_files_are_told_by_their_headers(tmp_path):
     assert not any(str(p) in group for group in groups.values() for p in ("P-7", "P-8"))
 
 
+def test_folders_of_patients_are_no_classes(tmp_path):
+    for i, name in enumerate(("DOE^JOHN", "ROE^ROWENA")):
+        folder = name.replace("^", "_")
+        data = {f"{folder}/{k}.dcm": scan(2 * i + k, PatientName=name) for k in range(2)}
+        write_files(tmp_path, data)
+    folders = ["DOE_JOHN", "ROE_ROWENA"]
+    source = load(tmp_path, unlabelled=True, image_size=4)
+    assert (source.class_names, source.labels.tolist()) == ((), [-1] * 4)
+    assert source.names == [anonymous(source.content(i)) for i in range(4)]
+    with pytest.raises(ValueError, match="are named after the patients on their images"):
+        load(tmp_path, "all", image_size=4)
+    source = load(tmp_path, "all", image_size=4, class_names=folders)
+    assert source.class_names == (*folders,)
+    write_files(tmp_path, {"DOE_JOHN/0.dcm": scan(9, PatientName="Poe^E")})
+    assert load(tmp_path, "all", unlabelled=True, image_size=4).class_names == (*folders,)
+
+
 def test_a_patient_in_a_path_does_not_become_a_group(tmp_path):
     data = scan(1, PatientID="p10000032")
     files = ("A/p10/p10000032/s50414267/1.dcm", "B/p10000032_s50414267.dcm")
@@ -166,6 +187,34 @@ def test_short_ids_count_as_words_alone():
     assert tells("7.dcm", who)
     assert tells("a/patient 7/x.dcm", who)
     assert not any(tells(name, who) for name in ("77.dcm", "1.dcm", "li.dcm", "x7y.dcm"))
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("Müller^Jörg", "Mueller.dcm"),
+        ("MUELLER^JOERG", unicodedata.normalize("NFD", "Müller.dcm")),
+        ("Sørensen^Åse", "Sorensen.dcm"),
+        ("Sorensen^Ase", "Sørensen.dcm"),
+        ("Strauß^A", "strauss.dcm"),
+        ("Li^Bo", "LI_BO.dcm"),
+        ("Li^Bo", "bo li/1.dcm"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "山田.dcm"),
+        ("Wang^X=王^小", "王小.dcm"),
+        ("DOE_JOHN", "john.dcm"),
+        ("O'Brien^Pat", "O_Brien.dcm"),
+    ],
+)
+def test_a_name_in_another_spelling(header, name):
+    new = scan(1, SpecificCharacterSet="ISO_IR 192", PatientName=header)
+    assert tells(name, identity(io.BytesIO(new)))
+
+
+@pytest.mark.parametrize(("number", "name"), [("0001234", "1234.dcm"), ("007", "7.dcm")])
+def test_an_id_without_its_zeros(number, name):
+    who = identity(io.BytesIO(scan(1, PatientID=number)))
+    assert tells(name, who)
+    assert not tells(f"1{number.lstrip('0')[:-1]}9.dcm", who)
 
 
 @pytest.mark.real_data

@@ -1,4 +1,5 @@
 import itertools
+import struct
 
 import numpy as np
 import pytest
@@ -226,3 +227,43 @@ def test_unknown_policy_and_size():
 def test_an_error_of_reading_is_not_an_error_of_decoding(tmp_path):
     with pytest.raises(FileNotFoundError):
         decode(tmp_path / "none.png")
+
+
+def sgi16() -> bytes:
+    return struct.pack(">HBBHHHH", 474, 0, 2, 2, 1, 2, 1).ljust(512, b"\0") + bytes(4)
+
+
+def fits16() -> bytes:
+    cards = {"SIMPLE": "T", "BITPIX": 16, "NAXIS": 2, "NAXIS1": 2, "NAXIS2": 1, "BZERO": 32768}
+    header = "".join(f"{key:8}= {value:>20}".ljust(80) for key, value in cards.items())
+    return f"{header}END".ljust(2880).encode() + bytes(2880)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"P6 1 1 4095\n\0\1\0\2\0\3", "a PPM of 16 bits a sample; convert"),
+        (b"P3 1 1 65535\n1 2 3\n", "a PPM of 16 bits a sample; convert"),
+        (sgi16(), "a SGI of 16 bits a sample; convert"),
+        (fits16(), "a FITS of 16-bit signed pixels, whose black and white are not known"),
+    ],
+)
+def test_what_pillow_would_cut_or_shift_is_refused(data, reason):
+    with pytest.raises(ImageError, match=rf"^x: {reason}"):
+        decode(data, "x")
+
+
+@pytest.mark.parametrize("maxval", [1, 100, 255, 256, 1000, 4095, 65535])
+def test_the_white_of_a_pgm_is_its_own(maxval):
+    pixels = np.array([0, maxval // 3, maxval])
+    got = decode(f"P2 3 1 {maxval}\n{' '.join(map(str, pixels))}\n".encode(), "x")
+    assert got.dtype == (np.uint8 if maxval < 256 else np.uint16)
+    np.testing.assert_allclose(got.ravel(), pixels / maxval * np.iinfo(got.dtype).max, atol=0.51)
+
+
+def test_a_bitmap_of_sixteen_bits_a_pixel_has_five_or_six_a_colour():
+    pixels = struct.pack("<HHHH", 0xF800, 0x07E0, 0x001F, 0xFFFF)
+    header = struct.pack("<IiiHHIIiiII", 40, 4, 1, 1, 16, 3, len(pixels), 0, 0, 0, 0)
+    masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
+    data = struct.pack("<2sIHHI", b"BM", 74, 0, 0, 66) + header + masks + pixels
+    assert decode(data, "x").ravel().tolist() == [76, 150, 29, 255]

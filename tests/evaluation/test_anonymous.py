@@ -66,6 +66,20 @@ def test_no_result_tells_a_patient(kind, tmp_path, capsys):
     assert not [s for s in SECRETS[:3] if s in capsys.readouterr().out]
 
 
+@pytest.mark.slow
+def test_a_list_of_labels_in_the_folder_of_a_patient(tmp_path):
+    root, out = tmp_path / "Jane Doe" / "images", tmp_path / "out"
+    write_files(root, {"1.dcm": FIRST, "2.dcm": SECOND})
+    table = root.parent / "labels.csv"
+    table.write_text("file,left,right\n1.dcm,1,0\n2.dcm,0,1\n")
+    assert run(root, out, "--gallery", 0, "--labels", table) == 0
+    assert secrets_in(out) == []
+    moved = tmp_path / "elsewhere"
+    root.parent.rename(moved)
+    found = load_run(out, where=str(moved / "images"))
+    assert found.source.labels.tolist() == [0, 1]
+
+
 def test_one_image_that_is_named_by_its_instance(tmp_path):
     path = tmp_path / PLANTED["SOPInstanceUID"]
     path.write_bytes(FIRST)

@@ -9,6 +9,7 @@ from bfjax import cli, data
 from bfjax.training import resume
 from bfjax.training.patients import split_patients, split_source
 from tests.data.conftest import encoded, write_files
+from tests.data.test_identity import scan
 
 PICTURE = encoded(Image.linear_gradient("L").resize((8, 8)), "PNG")
 
@@ -167,6 +168,19 @@ def test_what_is_noted_of_a_training_has_no_names_of_patients(tmp_path):
     assert not [label for label in labels if "secret" in label]
     same = {(a, b) for a, b in zip(labels, source.groups, strict=True)}
     assert len(same) == len(set(labels)) == len(set(source.groups))
+
+
+@pytest.mark.slow
+def test_a_training_does_not_tell_after_whom_its_folder_is_named(tmp_path, capsys):
+    root, out = tmp_path / "Doe, Jane", tmp_path / "out"
+    for i, place in enumerate(
+        f"{s}/{c}/{n}" for s in ("train", "test") for c in "AB" for n in "1234"
+    ):
+        write_files(root, {f"{place}.dcm": scan(i, PatientName="DOE^JANE", PatientID=f"P-{i}")})
+    assert train(root, out) == 0
+    assert b"Doe" not in (out / "config.json").read_bytes()
+    assert train(root, out) == 0
+    assert "finished before" in capsys.readouterr().out
 
 
 def train(root, out, *options):
