@@ -116,7 +116,8 @@ def _labels(source: Source) -> list[str]:
     labels = ["" if label < 0 else names[label] for label in np.asarray(source.labels)]
     if findings is None or any(labels):
         return labels
-    return [" ".join(n for n, there in zip(names, row, strict=True) if there) for row in findings]
+    said = ("|".join(n for n, there in zip(names, row, strict=True) if there) for row in findings)
+    return [one or "no finding" for one in said]
 
 
 def changes(before: Fingerprint, now: Fingerprint) -> str:

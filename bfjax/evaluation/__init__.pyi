@@ -4,12 +4,12 @@ from .accuracy import Metrics, describe, evaluate_classifier, tabulate
 from .commands import attack, attack_cell, attack_dataset, evaluate, evaluate_models
 from .config import AttackConfig, BiasFieldConfig, EvaluateConfig
 from .estimate import of_cell
+from .failures import happened
 from .finished import Rebuilt, Run, load_run
 from .flags import flags_in_words
 from .matching import among_classes, check_outputs, say_empty_classes
 from .skipping import BadFilesError, all_bad_files, without_bad_files
 from .specification import parse_attack
-from .targets import happened
 
 __all__ = [
     "AttackConfig",

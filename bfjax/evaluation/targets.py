@@ -9,8 +9,6 @@ import hashlib
 import importlib
 import re
 import sys
-import sysconfig
-import traceback
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +22,7 @@ from jaxtyping import Array, Float, Integer
 from bfjax import models
 from bfjax.attack import ensemble, warn_of_probabilities
 from bfjax.evaluation.classes import answered, as_text
+from bfjax.evaluation.failures import happened, own_lines
 from bfjax.types import Image, Logits, Predict, as_pytree
 
 Outputs = Literal["logits", "probabilities"]
@@ -168,7 +167,7 @@ def named(target: Target) -> Generator[None]:
     try:
         yield
     except Exception as error:
-        if not target.programs or not _own_lines(error):
+        if not target.programs or not own_lines(error):
             raise
         raise ValueError(f"{target.config.architecture} failed: {happened(error)}") from error
 
@@ -256,53 +255,3 @@ def answers(
 @jax.jit
 def _logits(predict, images):
     return jax.vmap(predict)(images)
-
-
-def happened(error: BaseException) -> str:
-    """An error of somebody else's code in one line: its kind, its message, and where it was raised.
-
-    Args:
-      error: as it was caught.
-
-    Returns:
-      The first line of the message, for JAX's go on at length, and the innermost line of code that
-      belongs to no installed package.
-
-    Example:
-      >>> happened(ZeroDivisionError("division by zero"))
-      'ZeroDivisionError: division by zero'
-    """
-    text = str(error).strip()
-    if _CALLBACK in text:  # JAX has the callback's own traceback as its text
-        last = text.rpartition('  File "')[2].splitlines()[1:]
-        told = next((line for line in last if line.strip() and line[0] != " "), text)
-    else:
-        told = next(iter(text.splitlines()), "")
-        if isinstance(error, SyntaxError) and error.filename:
-            told = error.msg
-        if not isinstance(error, ImportError):
-            told = f"{type(error).__name__}: {told}"
-    own = _own_lines(error)
-    return " ".join(f"{told} ({own[-1][0]}:{own[-1][1]})".split()) if own else told
-
-
-_CALLBACK = "Traceback (most recent call last):"
-
-
-def _own_lines(error: BaseException) -> list[tuple[str, int | None]]:
-    """The files and lines that an error passed through and that belong to no installed package."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return [(error.filename, error.lineno)]
-    lines = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
-    if type(error.__cause__).__name__ == "JaxStackTraceBeforeTransformation":
-        # the operation whose gradient failed, where nothing of the user's own did
-        stack = traceback.extract_tb(error.__cause__.__traceback__)
-        lines = [*((f.filename, f.lineno) for f in stack), *lines]
-    if _CALLBACK in (text := str(error)):
-        lines += [
-            (name, int(n)) for name, n in re.findall(r'^  File "(.+)", line (\d+)', text, re.M)
-        ]
-    paths = sysconfig.get_paths()
-    kinds = ("stdlib", "platstdlib", "purelib", "platlib")
-    installed = (str(Path(__file__).parents[1]), *(paths[kind] for kind in kinds))
-    return [line for line in lines if not line[0].startswith(("<", *installed))]

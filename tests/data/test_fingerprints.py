@@ -109,11 +109,11 @@ class Films(data.Source):
 
 def test_findings_and_pictures_without_files_are_told_too():
     found = data.fingerprint(Films())
-    assert found.labels == ["b", "a b"]
+    assert found.labels == ["b", "a|b"]
     assert len(set(found.digests)) == 2
     assert data.fingerprint(data.Finding(Films(), "a")).labels == ["no a", "a"]
     part = data.fingerprint(data.Subset(Films(), [1]))
-    assert part == data.Fingerprint(["y"], ["a b"], found.digests[1:])
+    assert part == data.Fingerprint(["y"], ["a|b"], found.digests[1:])
 
 
 def test_phantoms_are_told_by_what_they_are_drawn_from():
