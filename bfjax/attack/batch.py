@@ -63,6 +63,7 @@ def run_batch(
       >>> result.adversarial.shape, result.trace.loss.shape
       ((3, 16, 16, 1), (3, 10))
     """
+    images, labels = (a if hasattr(a, "shape") else np.asarray(a) for a in (images, labels))
     check_batch(predict, images, labels)
     images, labels, predict = jnp.asarray(images), jnp.asarray(labels), as_pytree(predict)
     keys = as_key(key)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Scalar
 
@@ -227,7 +228,7 @@ def _lowered(
 
 def _flags(trace: AttackInfo, objective: Scalar, label: Label) -> AttackFlags:
     logits = trace.logits.astype(jnp.float32)
-    if logits.shape[-1] == 1 or jnp.ndim(label):  # heads of their own
+    if logits.shape[-1] == 1 or np.ndim(label):  # heads of their own
         likeliest = jax.nn.sigmoid(jnp.abs(logits)).min(-1)
     else:
         likeliest = jax.nn.softmax(logits).max(-1)

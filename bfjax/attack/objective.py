@@ -6,6 +6,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Scalar
 
 from bfjax.types import Attack, Label, Logits, Loss, Search
@@ -74,7 +75,7 @@ def binary_cross_entropy(logits: Logits, label: Label) -> Scalar:
       The cross-entropy in nats, summed over the heads.
 
     Raises:
-      ValueError: when traced, for labels of another shape than the logits.
+      ValueError: when traced, for labels of another shape than the logits, or that are no integers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -95,7 +96,7 @@ def binary_margin(logits: Logits, label: Label) -> Scalar:
       The margin, in units of the logits.
 
     Raises:
-      ValueError: when traced, for labels of another shape than the logits.
+      ValueError: when traced, for labels of another shape than the logits, or that are no integers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -148,15 +149,15 @@ def is_wrong(logits: Logits, label: Label) -> Bool[Array, ""]:
       A boolean, for `Attack.stop`.
 
     Raises:
-      ValueError: when traced, for labels of another shape than the logits.
+      ValueError: when traced, for labels of another shape than the logits, or that are no integers.
 
     Example:
       >>> import jax.numpy as jnp
       >>> bool(is_wrong(jnp.asarray([1.0, 3.0]), 1)), bool(is_wrong(jnp.asarray([1.0]), 0))
       (False, True)
     """
-    if logits.shape == (1,) or jnp.ndim(label):
-        return jnp.any((logits > 0) != jnp.asarray(label, bool).reshape(-1))
+    if logits.shape == (1,) or np.ndim(label):
+        return jnp.any((logits > 0) != _heads(logits, label))
     return jnp.argmax(logits) != label
 
 
@@ -171,7 +172,7 @@ def is_right(logits: Logits, label: Label) -> Bool[Array, ""]:
       A boolean, for `Attack.stop`.
 
     Raises:
-      ValueError: when traced, for labels of another shape than the logits.
+      ValueError: when traced, for labels of another shape than the logits, or that are no integers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -223,14 +224,16 @@ def of_classes(logits: Logits) -> Float[Array, " two_or_more"]:
     return jnp.concatenate([-logits, logits]) / 2 if logits.shape[0] == 1 else logits
 
 
-def check_class(label: Label) -> None:
+def check_class(label: Label, *, classes: int | None = None) -> None:
     """Makes sure that a label is one class.
 
     Args:
       label: the true class.
+      classes: how many there are; `None` where that is not known.
 
     Raises:
-      ValueError: when traced, for one-hot and other vectors of labels.
+      ValueError: when traced, for one-hot and other vectors of labels, and for what is no integer;
+        for a label whose value is known, where it is none of the classes.
 
     Example:
       >>> check_class(2)
@@ -239,18 +242,40 @@ def check_class(label: Label) -> None:
       ...
       ValueError: a label is the number of one class here, got shape (3,): of one-hot labels take...
     """
-    if jnp.ndim(label):
+    found = _as_array(label)
+    if found.ndim:
         raise ValueError(
-            f"a label is the number of one class here, got shape {jnp.shape(label)}: of one-hot "
+            f"a label is the number of one class here, got shape {found.shape}: of one-hot "
             "labels take argmax(-1); heads of several labels go with binary_cross_entropy or "
             "binary_margin"
         )
+    if not jnp.issubdtype(found.dtype, jnp.integer):  # True as an index is no 1
+        raise ValueError(f"a label is the number of a class, an integer, got {found.dtype}")
+    if classes is not None and isinstance(found, np.ndarray) and not 0 <= found < classes:
+        raise ValueError(f"label {label} is none of {classes} classes, counted from 0")
+
+
+def _as_array(label: object) -> np.ndarray | Array:
+    """A label with a shape and a type; of NumPy where its value is known."""
+    return label if isinstance(label, jax.core.Tracer) else np.asarray(label)
+
+
+def _heads(logits: Logits, label: Label) -> Bool[Array, " heads"]:
+    """Whether each head should say yes."""
+    found = _as_array(label).reshape(-1)
+    if logits.shape != found.shape:
+        raise ValueError(f"one label of 0 or 1 a logit, got {found.shape} for {logits.shape}")
+    if not jnp.issubdtype(found.dtype, jnp.integer):
+        raise ValueError(f"labels of heads are integers, 0 or 1, got {found.dtype}")
+    if isinstance(found, np.ndarray) and ((found < 0) | (found > 1)).any():
+        raise ValueError(f"labels of heads are 0 or 1, got {found.tolist()}")
+    return jnp.asarray(found) > 0
 
 
 def _others(logits: Logits, label: Label) -> Float[Array, " two_or_more"]:
     """Each z_k − z_y, and −∞ for y itself."""
-    check_class(label)
     logits = of_classes(logits)
+    check_class(label, classes=logits.shape[0])
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     own = jnp.arange(logits.shape[0]) == label
     return jnp.where(own, -jnp.inf, logits - logits[label])
@@ -258,8 +283,6 @@ def _others(logits: Logits, label: Label) -> Float[Array, " two_or_more"]:
 
 def _signed(logits: Logits, label: Label) -> Logits:
     """Each head's logit, positive where it is right."""
-    label = jnp.asarray(label).reshape(-1)
-    if logits.shape != label.shape:
-        raise ValueError(f"one label of 0 or 1 a logit, got {label.shape} for {logits.shape}")
+    there = _heads(logits, label)
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    return jnp.where(label > 0, logits, -logits)
+    return jnp.where(there, logits, -logits)

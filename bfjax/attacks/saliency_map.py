@@ -106,9 +106,9 @@ class SaliencyMap:
         """
         del key
         check_image(image)
-        check_class(label)
         answer = predict(image)
         clean_logits = of_classes(answer)
+        check_class(label, classes=clean_logits.shape[0])
         target = self._target(clean_logits, label)
 
         def step(state):

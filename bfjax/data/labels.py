@@ -165,8 +165,8 @@ def read_labels(
     if bad:
         raise ValueError(
             f"{path}: {len(bad)} values are neither 0 nor 1, such as {_few(bad)}: write 0 or 1 for "
-            "what is uncertain or blank, or leave out the row; name the columns that are classes "
-            "with --class-names"
+            "what is uncertain or blank, or leave out the row and its image; name the columns that "
+            "are classes with --class-names"
         )
     found = np.array([[_VALUES[value] for value in row] for row in cells], np.int64)
     rows = match(table, tree, prefix, files, column=0)

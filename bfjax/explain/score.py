@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Scalar
 
-from bfjax.attack import binary_cross_entropy, binary_margin, cross_entropy
+from bfjax.attack import binary_cross_entropy, binary_margin, check_class, cross_entropy
 from bfjax.types import Label, Logits
 
 
@@ -53,8 +54,11 @@ def logit(logits: Logits, label: Label) -> Scalar:
       >>> logit(jnp.asarray([1.0, 3.0]), 1).item(), logit(jnp.asarray([3.0]), 0).item()
       (3.0, -3.0)
     """
-    return -binary_margin(logits, label) if _is_binary(logits, label) else logits[label]
+    if _is_binary(logits, label):
+        return -binary_margin(logits, label)
+    check_class(label, classes=logits.shape[0])
+    return logits[label]
 
 
 def _is_binary(logits: Logits, label: Label) -> bool:
-    return logits.shape == (1,) or jnp.ndim(label) > 0
+    return logits.shape == (1,) or np.ndim(label) > 0

@@ -47,6 +47,13 @@ def test_bad_input_is_named(images, labels, word, unchecked):
         bfjax.run_batch(_attack(), _predict, images, labels)
 
 
+def test_lists_of_labels_are_labels(unchecked):
+    one, other = (
+        bfjax.run_batch(_attack(), _predict, IMAGES, labels) for labels in (LABELS, LABELS.tolist())
+    )
+    np.testing.assert_array_equal(one.adversarial, other.adversarial)
+
+
 def test_bad_images_are_named_by_their_names():
     with pytest.raises(ValueError, match=r"b\.png"):
         check_batch(_predict, _spoiled(2.0), LABELS, names=["a.png", "b.png"])

@@ -5,6 +5,7 @@ import pytest
 import scipy.special
 from scipy.special import log_softmax
 
+import bfjax
 from bfjax.attack import (
     binary_cross_entropy,
     binary_margin,
@@ -15,6 +16,7 @@ from bfjax.attack import (
     margin,
     targeted,
 )
+from bfjax.explain import logit, probability
 from tests.oracles import check_gradients
 
 
@@ -98,6 +100,31 @@ def test_a_label_for_each_head(unchecked):
 def test_labels_that_are_no_single_class_are_refused_with_the_way_out(loss, label, unchecked):
     with pytest.raises(ValueError, match=r"one class here.*argmax.*binary_cross_entropy"):
         jax.jit(loss)(jnp.zeros(3), jnp.asarray(label))
+
+
+@pytest.mark.parametrize("label", [True, np.True_, 1.0, 0.5, "1", None, -1, 3, np.int32(3)])
+def test_labels_that_number_no_class_are_refused(label, unchecked):
+    """NumPy counts -1 from the end, and takes True and None as an index for a new axis."""
+    for loss in (cross_entropy, margin, probability, logit):
+        with pytest.raises(ValueError, match=r"a label is the number of a class|none of 3 classes"):
+            loss(jnp.zeros(3), label)
+    for made in (bfjax.attacks.bim(num_steps=1), bfjax.attacks.saliency_map(max_steps=1)):
+        with pytest.raises(ValueError, match=r"a label is the number of a class|none of 3 classes"):
+            bfjax.run(made, lambda image: image[0, :3, 0], jnp.full((2, 3, 1), 0.5), label)
+
+
+@pytest.mark.parametrize("label", [[0, -1, 1], [0, 2, 1], [0.5, 0.0, 1.0], [True, False, True]])
+def test_labels_of_heads_that_are_neither_0_nor_1_are_refused(label, unchecked):
+    for loss in (binary_cross_entropy, binary_margin, is_wrong):
+        with pytest.raises(ValueError, match=r"labels of heads are .*0 or 1"):
+            loss(jnp.zeros(3), np.asarray(label))
+
+
+@pytest.mark.parametrize("label", [1, np.int64(1), np.uint8(1), jnp.int32(1)])
+def test_every_integer_numbers_a_class(label, unchecked):
+    logits = jnp.asarray([0.0, 1.0])
+    for loss in (cross_entropy, jax.jit(cross_entropy)):
+        np.testing.assert_allclose(loss(logits, label), np.log1p(np.exp(-1.0)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("z", [-30.0, -1.0, 0.0, 2.5, 80.0])
