@@ -76,7 +76,7 @@ def _once() -> Callable[..., None]:
         text = " ".join(str(message).split())
         if issubclass(category, UserWarning) and text not in told:
             told.add(text)
-            print(f"bfjax: warning: {text}", file=sys.stderr)
+            sys.stderr.write(f"bfjax: warning: {text}\n")  # at once: other threads warn, too
 
     return show
 

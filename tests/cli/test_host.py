@@ -3,6 +3,7 @@
 The program must say how the work went, and leave a host as it was.
 """
 
+import io
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 from bfjax import cli, memory
+from bfjax.cli import host
 
 OPTIONS = ["--data=phantom", "--image-size=32", "--num-images=4", "--degree=3", "--grid-size=3"]
 OPTIONS += ["--num-steps=2", "--gallery=0", "--no-measure"]
@@ -270,3 +272,14 @@ def test_processes_that_slurm_starts_find_each_other(folder, tmp_path):
     assert [run.returncode for run in runs] == [0, 0], told
     assert b"details in" in told[0][0]
     assert b"details in" not in told[1][0]  # the first of them speaks for both
+
+
+def test_warnings_of_several_threads_are_whole_lines(monkeypatch):
+    written = []
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "write", written.append)
+    monkeypatch.setattr(sys, "stderr", stream)
+    show = host._once()
+    for i in range(2):
+        show(UserWarning(f"{i}.png: every\npixel"), UserWarning, "image.py", 1)
+    assert written == [f"bfjax: warning: {i}.png: every pixel\n" for i in range(2)]
