@@ -22,6 +22,7 @@ def run_batch(
     *,
     key: Key[Array, ...] | UInt32[Array, "... data"] | None = None,
     on_step: Callable[[int], object] | None = None,
+    warn: bool = True,
 ) -> AttackResult:
     """Attacks a batch of images: `jax.vmap` of `run`, one step at a time from the host.
 
@@ -39,6 +40,7 @@ def run_batch(
       key: needed only where the attack is random: one key, split over the images, or
         (batch,) keys, one an image.
       on_step: called after each step with the number of steps done.
+      warn: where the outputs seem to be probabilities.
 
     Returns:
       An `AttackResult` whose leaves have a leading axis of `batch`.
@@ -72,8 +74,9 @@ def run_batch(
     if keys is not None and keys.shape != (len(images),):
         raise ValueError(f"key is one key or {len(images)}, one an image; got shape {keys.shape}")
     if not isinstance(attack, Attack):
-        result, clean = _search(attack, predict, images, labels, keys)
-        warn_of_probabilities(np.concatenate([clean, result.logits]), stacklevel=3)
+        result, seen = _search(attack, predict, images, labels, keys)
+        if warn:
+            warn_of_probabilities(np.concatenate([seen, result.logits]), stacklevel=3)
         return result
     state, infos = vmapped.init(attack, images, keys), []
     for done in range(attack.num_steps):
@@ -83,8 +86,11 @@ def run_batch(
             jax.block_until_ready(info)
             on_step(done + 1)
     trace = jax.tree.map(lambda *steps: jnp.stack(steps, axis=1), *infos)
-    warn_of_probabilities(trace.logits, stacklevel=3)
-    return vmapped.finish(attack, predict, images, labels, state, trace)
+    result = vmapped.finish(attack, predict, images, labels, state, trace)
+    if warn:
+        seen = np.concatenate([trace.logits, result.logits[:, None]], axis=1)
+        warn_of_probabilities(seen, stacklevel=3)
+    return result
 
 
 @jax.jit

@@ -223,7 +223,7 @@ def ensemble(predicts: Sequence[Predict]) -> Partial:
       A `Predict`; the weights of its members stay leaves.
 
     Raises:
-      ValueError: for an empty sequence.
+      ValueError: for an empty sequence; when traced, for other outputs of one than of another.
 
     Example:
       >>> both = ensemble([lambda x: x[0, :2, 0], lambda x: -x[0, :2, 0]])
@@ -238,7 +238,11 @@ def ensemble(predicts: Sequence[Predict]) -> Partial:
 
 
 def _mean_logits(predicts: tuple, image: Image) -> Logits:
-    return jnp.mean(jnp.stack([predict(image) for predict in predicts]), 0)
+    answers = [predict(image) for predict in predicts]
+    if len({answer.shape for answer in answers}) > 1:
+        shapes = ", ".join(str(answer.shape) for answer in answers)
+        raise ValueError(f"the members of an ensemble have other outputs each: {shapes}")
+    return jnp.mean(jnp.stack(answers), 0)
 
 
 def _placed(image: Image, scale: Array, offset: Array, *, antialias: bool = False) -> Image:

@@ -55,6 +55,7 @@ def run_stream(
     key: PRNGKey | None = None,
     place: Callable[[np.ndarray], Array] = jnp.asarray,
     on_step: Callable[[int], object] = lambda active: None,
+    warn: bool = True,
 ) -> Iterator[Done]:
     """Attacks a stream of images, `batch_size` at a time.
 
@@ -71,6 +72,7 @@ def run_stream(
         depends on what else is attacked.
       place: puts a batch on the devices.
       on_step: called after each step with how many images took it.
+      warn: where the outputs seem to be probabilities.
 
     Yields:
       `Done`, of `batch_size` images, in the end of fewer.
@@ -96,8 +98,10 @@ def run_stream(
         attack, as_pytree(predict), iter(examples), batch_size, as_key(key), place, on_step
     )
     for count, done in enumerate(found):
-        if not count:  # what does not hold of the first images does not hold
-            warn_of_probabilities(done.result.trace.logits, stacklevel=3)
+        if warn and not count:  # what does not hold of the first images does not hold
+            result = done.result
+            seen = np.concatenate([result.trace.logits, result.logits[:, None]], axis=1)
+            warn_of_probabilities(seen, stacklevel=3)
         yield done
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from bfjax.data.folder import FolderSource
 from bfjax.data.image import validate
+from bfjax.data.names import spelled_alike
 from bfjax.data.phantom_source import PhantomSource
 from bfjax.data.prepared import PreparedSource, prepare
 from bfjax.data.source import Source
@@ -116,9 +118,16 @@ def _ordered(source: Source, class_names: Sequence[str], where: object) -> Sourc
     found = source.class_names
     if not class_names or found == tuple(class_names):
         return source
-    if sorted(found) != sorted(class_names):
+    alike = {name: spelled_alike(name, class_names) for name in found}
+    renamed = {name: one[0] for name, one in alike.items() if len(one) == 1 and one != [name]}
+    now = [renamed.get(name, name) for name in found]
+    if sorted(now) != sorted(class_names):
+        lacking = [name for name in (*found, *class_names) if now.count(name) != 1]
         raise ValueError(
-            f"{where} has the classes {', '.join(found)}, not {', '.join(class_names)}; of these "
-            f"alone there are {', '.join({*found} ^ {*class_names}) or 'none'}"
+            f"{where} has the classes {', '.join(found)}, not {', '.join(class_names)}: the names "
+            f"must be those of the classes, and {lacking[0]} is not in both"
         )
-    return Ordered(source, class_names)
+    if renamed:
+        pairs = ", ".join(f"{name} for {other}" for name, other in renamed.items())
+        warnings.warn(f"classes of {where} are taken for those named: {pairs}", stacklevel=3)
+    return Ordered(source, class_names, renamed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 # person447_virus_921_1.jpeg is the one name with a fourth number
@@ -83,6 +84,30 @@ def tells_patient(name: str, group: str) -> bool:
 def _study(name: str) -> str | None:
     found = _STUDY.fullmatch(name)
     return found[1] if found else None
+
+
+def spelled_alike(name: str, others: Iterable[str]) -> list[str]:
+    """The classes that a name may mean: the same letters and digits, in whatever case.
+
+    Args:
+      name: of a class.
+      others: of the classes that there are.
+
+    Returns:
+      The name alone where it is one of them.
+
+    Example:
+      >>> spelled_alike("normal ", ["NORMAL", "PNEUMONIA"])
+      ['NORMAL']
+    """
+    others = list(others)
+    if name in others:
+        return [name]
+    return [other for other in others if _letters(other) == _letters(name)]
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFC", name).casefold())
 
 
 def in_order(names: Iterable[str]) -> list[str]:

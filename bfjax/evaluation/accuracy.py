@@ -116,7 +116,7 @@ def measure(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> 
       The metrics.
 
     Raises:
-      ValueError: a label is not one of the classes.
+      ValueError: labels are no classes, or a label is not one of them.
 
     Example:
       >>> metrics = measure(np.array([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]]), np.array([0, 1, 1]))
@@ -125,6 +125,11 @@ def measure(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> 
       >>> [round(end, 2) for end in metrics.intervals["sensitivity"]]
       [0.09, 0.91]
     """
+    if labels.shape != logits.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"labels are the numbers of one class each, got {labels.dtype}{list(labels.shape)} for "
+            f"{len(logits)} images; of one-hot labels take argmax(-1)"
+        )
     if logits.shape[1] == 1:
         logits = np.concatenate([-logits, logits], axis=1) / 2
     n, k = logits.shape

@@ -104,7 +104,14 @@ def ask(
         outputs = heads.head_names(first, known, shape)
         targets = [heads.asked(t, finding, heads.head_names(t, outputs, shape)) for t in targets]
         names = targets[0].config.class_names
-        source = heads.of_finding(source, finding)
+        told = finding in (ANY, *source.class_names) or len(source.class_names) < 2
+        if told:
+            source = heads.of_finding(source, finding)
+        elif label is None:
+            raise ValueError(
+                f"the folders of {data_set}, {', '.join(source.class_names)}, do not tell of "
+                f"{finding}: --labels FILE.csv says it of each image, --label of all"
+            )
     elif source.findings is not None:
         raise ValueError(
             f"{labels} says several findings of an image: attack one of them with --finding, such "

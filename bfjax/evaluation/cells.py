@@ -99,6 +99,14 @@ class Cell:
         """Whether several findings may be true of an image, and each counts."""
         return self.settings.get("finding") == ANY
 
+    def warns(self, count: int) -> bool:
+        """Whether outputs that seem to be probabilities are worth a word.
+
+        They are not where probabilities were undone, nor, by chance, those of a few images.
+        """
+        enough = count >= min(self.batch_size, len(self.source))
+        return enough and self.settings.get("outputs") != "probabilities"
+
     @functools.cached_property
     def truth(self) -> Integer[np.ndarray, "n ..."]:
         """The label of each image, or with `multi_label` its findings; -1 where it is not known."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -64,7 +63,9 @@ def among_classes(
         return source
     renamed = {}
     for name in found:
-        alike = [other for other in class_names if _plain(other) == _plain(name)]
+        alike = data.spelled_alike(name, class_names)
+        if len(class_names) == len(found) == 2 and name == f"no {found[1]}":
+            alike = [other for other in class_names if other != found[1]]  # of a single column
         if name not in class_names and len(alike) == 1:
             renamed[name] = alike[0]
     now = [renamed.get(name, name) for name in found]
@@ -102,8 +103,7 @@ def none_known(found: Sequence[str], class_names: Sequence[str]) -> bool:
       >>> none_known(["series1", "series2"], ["NORMAL"]), none_known(["x", "normal"], ["NORMAL"])
       (True, False)
     """
-    known = set(map(_plain, class_names))
-    return bool(known) and known.isdisjoint(map(_plain, found))
+    return bool(class_names) and not any(data.spelled_alike(name, class_names) for name in found)
 
 
 def alike_class(name: str, class_names: Sequence[str]) -> str | None:
@@ -116,11 +116,11 @@ def alike_class(name: str, class_names: Sequence[str]) -> str | None:
     Returns:
       One of them, or `None`.
     """
-    if name in class_names:
-        return name
-    found = [other for other in class_names if _plain(other) == _plain(name)]
+    found = data.spelled_alike(name, class_names)
     if len(found) != 1:
         return None
+    if found == [name]:
+        return name
     warnings.warn(f"the folder {name} is taken for the class {found[0]}", stacklevel=2)
     return found[0]
 
@@ -190,7 +190,3 @@ def _count(source: data.Source, index: int) -> int:
     if source.findings is not None:
         return int(source.findings[:, index].sum())
     return int((source.labels == index).sum())
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", name.casefold())

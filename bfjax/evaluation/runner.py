@@ -164,6 +164,7 @@ def _stream(
         key=jax.random.key(cell.seed),
         place=functools.partial(jax.device_put, device=split),
         on_step=on_step,
+        warn=cell.warns(len(cell.source)),
     ):
         stopped = np.asarray(done.result.trace.stopped)
         on_step(int(stopped[:, :-1].sum()))  # of these steps the first alone was made
@@ -210,10 +211,15 @@ def attack_images(
     labels = _known(cell, split, images, indices)
     # a key an image, so that results do not depend on the batches
     keys = _keys(jax.random.key(cell.seed), whole(indices))
-    steps = {} if isinstance(cell.attack, Search) else {"on_step": lambda _: on_step(len(images))}
+    steps: dict[str, Any] = {"on_step": lambda _: on_step(len(images))}
+    if isinstance(cell.attack, Search):
+        steps = {}
     predict = cell.targets[0].predict
     aims = verdicts.aims(cell, labels, indices)
-    result = run_batch(cell.attack, predict, whole(images), whole(aims), key=keys, **steps)
+    warn = cell.warns(len(images))
+    result = run_batch(
+        cell.attack, predict, whole(images), whole(aims), key=keys, warn=warn, **steps
+    )
     if not steps:
         on_step(len(images) * cell.num_gradients)
     return verdicts.judge(cell, split, images, labels, indices, result)

@@ -67,10 +67,8 @@ def judge(
     }
     finite = np.isfinite(made.adversarial).all((1, 2, 3))
     if not finite.all():
-        raise ValueError(
-            f"attacked, {columns['file'][finite.argmin()]} is NaN: the optimizer diverged; give it "
-            "smaller steps"
-        )
+        i = int(finite.argmin())
+        raise ValueError(f"attacked, {columns['file'][i]} is NaN: {_why(cell, result, i)}")
     if is_targeted(cell.attack):
         columns["target"] = as_text(aims(cell, labels, indices), names)
     if (cell.truth[indices] < 0).any():
@@ -90,6 +88,17 @@ def judge(
             columns |= measures.of_fields(made.log_fields, made.params)
     size = sum(leaf[0].size for leaf in jax.tree.leaves(made.params))
     return columns, made.params if cell.store_all or size < images[0].size else {}
+
+
+def _why(cell: Cell, result: AttackResult, row: int) -> str:
+    """Why an attacked image is no number."""
+    gradients = getattr(result.trace, "gradient", None)
+    if gradients is not None and not np.isfinite(np.asarray(gradients)[row, 0]):
+        return (
+            f"the gradient of {cell.targets[0].name} is NaN or infinite at the clean image, where "
+            "some part of it has no slope, such as sqrt(0)"
+        )
+    return "the optimizer diverged; give it smaller steps"
 
 
 def aims(
@@ -170,7 +179,8 @@ def _verdicts(
             found = cell.said.get(asked) if kind == "clean" else None
             if found is None:
                 # of the attacked model, the attack itself warns
-                warn = kind == "clean" and target is not cell.targets[0]
+                judges = kind == "clean" and target is not cell.targets[0]
+                warn = judges and cell.warns(len(images))
                 found = answers(target, pictures, labels, names, warn=warn)
             if kind == "clean":
                 cell.said[asked] = found

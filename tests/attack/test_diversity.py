@@ -143,3 +143,9 @@ def test_what_cannot_be_is_named():
     ):
         with pytest.raises(ValueError, match=message):
             make(**options)
+
+
+def test_an_ensemble_of_other_outputs_each_is_refused():
+    both = ensemble([lambda x: x[0, :2, 0], lambda x: x[0, :3, 0]])
+    with pytest.raises(ValueError, match=r"other outputs each: \(2,\), \(3,\)"):
+        both(jnp.ones((1, 3, 1)))

@@ -241,3 +241,16 @@ def test_no_table_at_all(flat, tmp_path):
         load(flat, "all", labels=tmp_path / "latin.csv")
     with pytest.raises(ValueError, match="phantom has its own labels"):
         load("phantom", labels=tmp_path / "nowhere.csv")
+
+
+def test_classes_in_another_spelling_are_those_named(tmp_path):
+    names = ("gro\u0308\u00dfe", "NORMAL ")  # as some systems write accents
+    write_files(tmp_path, {f"{name}/a.png": grey(i) for i, name in enumerate(names)})
+    with pytest.warns(UserWarning, match="are taken for those named: NORMAL  for normal, "):
+        source = load(tmp_path, "all", class_names=("normal", "Gr\u00f6\u00dfe"), image_size=8)
+    assert source.class_names == ("normal", "Gr\u00f6\u00dfe")
+    assert [int(r["image"][0, 0, 0]) for r in source] == [1 - r["label"] for r in source]
+    with pytest.raises(
+        ValueError, match=r"the names must be those of the classes, and .* not in both"
+    ):
+        load(tmp_path, "all", class_names=("normal", "b"), image_size=8)

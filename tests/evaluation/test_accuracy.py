@@ -130,3 +130,16 @@ def test_a_transform_is_drawn_by_the_number_of_the_image():
     for batch_size in (3, 11):
         metrics = evaluate_classifier(predict, source, batch_size=batch_size, transform=darkened)
         assert metrics.accuracy == pytest.approx(np.mean(right))
+
+
+@pytest.mark.parametrize(
+    "labels", [np.eye(2, dtype=int), np.array([[0], [1]]), np.array([0.0, 1.0])]
+)
+def test_labels_that_are_no_classes_are_refused(labels, unchecked):
+    with pytest.raises(ValueError, match=r"one class each.*argmax"):
+        measure(np.array([[1.0, 0.0], [0.0, 1.0]]), labels)
+
+
+def test_one_logit_is_two_classes():
+    z, labels = np.array([[2.0], [-1.0], [0.5]]), np.array([1, 0, 0])
+    assert measure(z, labels) == measure(np.concatenate([-z, z], 1) / 2, labels)

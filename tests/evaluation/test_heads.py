@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,12 @@ def softmax(image):
 
 def sigmoids(image):
     return jax.nn.sigmoid(quarters(image))
+
+def unsure(image):  # between 0.5 and 0.73, whose logits lie in [0, 1]
+    return jax.nn.sigmoid(image.mean(keepdims=True)[0, 0])
+
+def without_slope(image):
+    return one_logit(image) + jnp.sqrt(jnp.abs(0 * image.mean()))
 """
 
 FINDINGS = ("Atelectasis", "Effusion", "Mass", "Nodule")
@@ -135,6 +142,34 @@ def test_probabilities_are_noticed_once_with_the_way_out(folder, module, tmp_pat
     told = [line for line in capsys.readouterr().err.splitlines() if "probabilities?" in line]
     assert len(told) == 1
     assert "--outputs probabilities" in told[0]
+
+
+@pytest.mark.slow
+def test_what_was_turned_back_is_not_suspected(folder, module, tmp_path, capsys):
+    options = ("--class-names", "Effusion", "--outputs", "probabilities", "--batch-size", 2)
+    table = ("--labels", folder / "findings.csv", *options)
+    assert run(folder, tmp_path / "out", "--model", f"{module}:unsure", *table) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_a_gradient_that_is_no_number_is_told(folder, module, tmp_path, capsys):
+    table = ("--labels", folder / "findings.csv", "--class-names", "Effusion")
+    assert run(folder, tmp_path / "out", "--model", f"{module}:without_slope", *table) == 1
+    assert "the gradient of without_slope is NaN or infinite" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_folders_that_do_not_tell_of_a_finding(folder, module, tmp_path, capsys):
+    root = tmp_path / "data"
+    for i, name in enumerate(("images_01", "images_02")):
+        shutil.copytree(folder / "images", root / "images" / name)
+        (root / "images" / name / f"{i}.png").unlink()
+    model = ("--model", f"{module}:quarters", *LABELS, "--finding", "Mass")
+    assert run(root, tmp_path / "a", *model) == 1
+    assert "do not tell of Mass: --labels FILE.csv" in capsys.readouterr().err
+    assert run(root, tmp_path / "b", *model, "--label", "Mass") == 0
+    assert {row["label"] for row in records(tmp_path / "b")} == {"Mass"}
 
 
 @pytest.mark.slow

@@ -94,9 +94,9 @@ def test_class_names_are_the_order_of_the_outputs(tmp_path):
         (
             "five",
             ("--class-names", "a", "NORMAL"),
-            "classes NORMAL, PNEUMONIA, not a, NORMAL",
+            "classes NORMAL, PNEUMONIA, not a, NORMAL: ",
         ),
-        ("five", ("--class-names", "normal", "pneumonia"), "not normal, pneumonia"),
+        ("five", ("--class-names", "normal", "other"), "NORMAL, PNEUMONIA, not normal, other"),
     ],
 )
 def test_other_classes_are_refused_before_the_first_step(model, options, told, tmp_path, capsys):
@@ -248,3 +248,12 @@ def test_labels_from_a_table(model, tmp_path):
     again = subprocess.run([sys.executable, "-m", "bfjax", "attack", "--help"], capture_output=True,
                            text=True, check=True).stdout  # fmt: skip
     assert all(option in again for option in ("--labels", "--class-names", "--skip-bad"))
+
+
+def test_a_single_column_tells_the_two_classes_of_a_model_apart(tmp_path):
+    write_files(tmp_path, {"a.png": LEFT, "b.png": LEFT, "t.csv": b"f,PNEUMONIA\na,1\nb,0\n"})
+    source = data.load(tmp_path, "all", labels=tmp_path / "t.csv")
+    with pytest.warns(UserWarning, match="no PNEUMONIA for NORMAL"):
+        found = matching.among_classes(source, ("NORMAL", "PNEUMONIA"), where="x", model="m")
+    assert found.labels.tolist() == [1, 0]
+    assert found.class_names == ("NORMAL", "PNEUMONIA")
