@@ -122,10 +122,11 @@ def _ordered(source: Source, class_names: Sequence[str], where: object) -> Sourc
     renamed = {name: one[0] for name, one in alike.items() if len(one) == 1 and one != [name]}
     now = [renamed.get(name, name) for name in found]
     if sorted(now) != sorted(class_names):
-        lacking = [name for name in (*found, *class_names) if now.count(name) != 1]
+        once = [name for name in (*now, *class_names) if (name in now) != (name in class_names)]
+        why = f"{once[0]} is not in both" if once else "two names are alike"
         raise ValueError(
             f"{where} has the classes {', '.join(found)}, not {', '.join(class_names)}: the names "
-            f"must be those of the classes, and {lacking[0]} is not in both"
+            f"must be those of the classes, and {why}"
         )
     if renamed:
         pairs = ", ".join(f"{name} for {other}" for name, other in renamed.items())

@@ -202,9 +202,13 @@ def test_class_names_give_the_order(tmp_path):
     assert [load("phantom", class_names=("PNEUMONIA", "NORMAL"))[i]["label"] for i in (0, 1)] == [
         1, 0,
     ]  # fmt: skip
-    for bad in (("dog", "ant"), ("dog", "ant", "cat", "cow"), ("dog", "ant", "Cat")):
-        with pytest.raises(ValueError, match="has the classes ant, cat, dog, not dog, ant"):
-            load(tmp_path, "all", class_names=bad)
+    bad = {("dog", "ant"): "cat", ("dog", "ant", "cat", "cow"): "cow", ("dog", "ant", "car"): "cat"}
+    for names, one in bad.items():
+        told = f"has the classes ant, cat, dog, not dog, ant.* and {one} is not in both"
+        with pytest.raises(ValueError, match=told):
+            load(tmp_path, "all", class_names=names)
+    with pytest.raises(ValueError, match="two names are alike"):
+        load(tmp_path, "all", class_names=("dog", "ant", "cat", "cat"))
 
 
 def medium(files: dict[str, bytes]) -> dict[str, bytes]:

@@ -130,7 +130,7 @@ def test_figure4_maps_what_was_turned_and_resumes(model, tmp_path, monkeypatch):
     assert sum(third["value"] for third in found["thirds"].values()) == pytest.approx(1)
     assert 0 < found["lungs"]["inside"]["value"] < 1
     assert all(row["adversarial_prediction"] != row["label"] for row in found["shown"])
-    shards = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
+    shards = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("shards/*.parquet")}
     assert len(shards) == 4  # three of the attack, one of maps
     figure4.main(config)
     assert shards == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
