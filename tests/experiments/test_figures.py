@@ -133,7 +133,7 @@ def test_figure4_maps_what_was_turned_and_resumes(model, tmp_path, monkeypatch):
     shards = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("shards/*.parquet")}
     assert len(shards) == 4  # three of the attack, one of maps
     figure4.main(config)
-    assert shards == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
+    assert shards == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("shards/*.parquet")}
 
 
 @pytest.mark.slow
