@@ -56,8 +56,8 @@ def data_root() -> Path:
 def dciodvfy() -> Callable[[Path], list[str]]:
     """What dciodvfy, of Debian's dicom3tools, calls an error in a DICOM file."""
     program = shutil.which("dciodvfy")
-    # A skip is right where a newcomer's machine lacks this program, which pip cannot install. .ci/run
-    # installs it and sets the variable, so that there a missing one is a failure.
+    # A skip is right where a newcomer's machine lacks this program, which pip cannot install.
+    # .ci/run installs it and sets the variable, so that there a missing one is a failure.
     if program is None:
         reason = "needs dciodvfy, which is not installed (Debian: dicom3tools)"
         if os.environ.get("BFJAX_REQUIRE_DCIODVFY"):
