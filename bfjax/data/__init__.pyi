@@ -5,7 +5,7 @@ from .dicom import decode_dicom
 from .fingerprints import Fingerprint, changes, digest, fingerprint, read_fingerprint
 from .image import ImageError, decode, fit, to_float
 from .loading import load
-from .names import spelled_alike, tells_patient
+from .names import renamings, spelled_alike, tells_patient
 from .source import Original, Record, Source
 from .views import Finding, Findings, Labelled, Ordered, Subset
 
@@ -32,6 +32,7 @@ __all__ = [
     "fit",
     "load",
     "read_fingerprint",
+    "renamings",
     "spelled_alike",
     "tells_patient",
     "to_float",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bfjax.data.folder import FolderSource
 from bfjax.data.image import validate
-from bfjax.data.names import spelled_alike
+from bfjax.data.names import renamings
 from bfjax.data.phantom_source import PhantomSource
 from bfjax.data.prepared import PreparedSource, prepare
 from bfjax.data.source import Source
@@ -118,8 +118,7 @@ def _ordered(source: Source, class_names: Sequence[str], where: object) -> Sourc
     found = source.class_names
     if not class_names or found == tuple(class_names):
         return source
-    alike = {name: spelled_alike(name, class_names) for name in found}
-    renamed = {name: one[0] for name, one in alike.items() if len(one) == 1 and one != [name]}
+    renamed = renamings(found, class_names)
     now = [renamed.get(name, name) for name in found]
     if sorted(now) != sorted(class_names):
         once = [name for name in (*now, *class_names) if (name in now) != (name in class_names)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # person447_virus_921_1.jpeg is the one name with a fourth number
 _PERSON = re.compile(r"(person\d+)_(bacteria|virus)_\d+(?:_\d+)?\.\w+")
@@ -104,6 +104,24 @@ def spelled_alike(name: str, others: Iterable[str]) -> list[str]:
     if name in others:
         return [name]
     return [other for other in others if _letters(other) == _letters(name)]
+
+
+def renamings(found: Iterable[str], class_names: Sequence[str]) -> dict[str, str]:
+    """Which classes are taken for others, that differ in case or signs alone.
+
+    Args:
+      found: names of classes.
+      class_names: what they should be.
+
+    Returns:
+      The new name of each that gets one.
+
+    Example:
+      >>> renamings(["normal", "cat"], ["NORMAL", "PNEUMONIA"])
+      {'normal': 'NORMAL'}
+    """
+    alike = {name: spelled_alike(name, class_names) for name in found}
+    return {name: one[0] for name, one in alike.items() if len(one) == 1 and one != [name]}
 
 
 def _letters(name: str) -> str:

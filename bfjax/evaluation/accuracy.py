@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from bfjax import data
 from bfjax.attack import warn_of_probabilities
 from bfjax.data import feed
+from bfjax.evaluation.classes import of_classes
 from bfjax.evaluation.intervals import Interval, calibration_error, mean_auc
 from bfjax.metrics import wilson_interval
 from bfjax.types import Image, Predict, PRNGKey, as_pytree
@@ -130,8 +131,7 @@ def measure(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> 
             f"labels are the numbers of one class each, got {labels.dtype}{list(labels.shape)} for "
             f"{len(logits)} images; of one-hot labels take argmax(-1)"
         )
-    if logits.shape[1] == 1:
-        logits = np.concatenate([-logits, logits], axis=1) / 2
+    logits = of_classes(logits)
     n, k = logits.shape
     if not 0 <= labels.min() <= labels.max() < k:
         raise ValueError(f"labels {labels.min()} to {labels.max()}, but there are {k} logits")

@@ -24,6 +24,7 @@ class Asked(NamedTuple):
         results of before there were these options have not either.
       fingerprint: of the images.
       models: what tells each model from others, by its name.
+      image_shape: (h, w, c) of the images.
     """
 
     targets: list[Target]
@@ -31,11 +32,7 @@ class Asked(NamedTuple):
     settings: dict[str, Any]
     fingerprint: data.Fingerprint
     models: dict[str, dict[str, Any]]
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """(h, w, c) of the images."""
-        return self.source[0]["image"].shape
+    image_shape: tuple[int, ...]
 
 
 def ask(
@@ -98,7 +95,8 @@ def ask(
     if skipped_in is not None:
         source, skipped = skipping.without_bad_files(source, skipped_in, write=write)
     with skipping.all_bad_files(source):
-        shape = source[0]["image"].shape
+        image = data.to_float(source[0]["image"])
+    shape = image.shape
     if finding is not None:
         known = names or (source.class_names if labels and finding == ANY else ())
         outputs = heads.head_names(first, known, shape)
@@ -155,9 +153,8 @@ def ask(
     }
     with skipping.all_bad_files(source):
         found = _fingerprint(source)
-    image = data.to_float(source[0]["image"])
     models = {target.name: identity.of_target(target, shape, image) for target in targets}
-    return Asked(list(targets), source, settings, found, models)
+    return Asked(list(targets), source, settings, found, models, shape)
 
 
 def without_class(asked: Asked, index: int) -> Asked:

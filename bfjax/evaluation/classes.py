@@ -74,6 +74,22 @@ def from_text(
     return found
 
 
+def of_classes(logits: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n classes"]:
+    """Logits of two or more classes, as `bfjax.attack.of_classes`, of many images in NumPy.
+
+    Args:
+      logits: (n, outputs).
+
+    Returns:
+      (n, classes), at least two.
+
+    Example:
+      >>> of_classes(np.array([[3.0]])).tolist()
+      [[-1.5, 1.5]]
+    """
+    return np.concatenate([-logits, logits], axis=1) / 2 if logits.shape[1] == 1 else logits
+
+
 def answered(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, "n ..."]
 ) -> tuple[Integer[np.ndarray, "n ..."], Float[np.ndarray, " n"]]:
@@ -97,7 +113,6 @@ def answered(
     if labels.ndim > 1:
         signed = np.where(labels > 0, logits, -logits)
         return (logits > 0).astype(np.int32), np.exp(-np.logaddexp(0, -signed).sum(1))
-    if logits.shape[1] == 1:
-        logits = np.concatenate([-logits, logits], axis=1) / 2
+    logits = of_classes(logits)
     scores = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
     return logits.argmax(1).astype(np.int32), scores[np.arange(len(labels)), labels]

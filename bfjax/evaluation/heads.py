@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from bfjax import data
 from bfjax.evaluation.classes import ANY
-from bfjax.evaluation.targets import Target
+from bfjax.evaluation.targets import Target, num_outputs
 from bfjax.types import Image, Predict
 
 
@@ -41,27 +39,6 @@ def head_names(
             f"{', '.join(names)}"
         )
     return names
-
-
-def num_outputs(predict: Predict, image_shape: tuple[int, ...], *, model: str) -> int:
-    """How many outputs a model has; nothing is computed.
-
-    Args:
-      predict: the model.
-      image_shape: (h, w, c) of the images it takes.
-      model: its name.
-
-    Returns:
-      Their number.
-
-    Raises:
-      ValueError: they are no vector.
-    """
-    found = jax.eval_shape(predict, jax.ShapeDtypeStruct(image_shape, np.float32))
-    if getattr(found, "ndim", None) != 1:
-        answer = getattr(found, "shape", type(found).__name__)
-        raise ValueError(f"{model} answers with shape {answer}, not (classes,)")
-    return found.shape[0]
 
 
 def finding_name(finding: str, known: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 from bfjax import data, progress
-from bfjax.evaluation import heads
+from bfjax.evaluation.targets import num_outputs
 from bfjax.types import Predict
 
 
@@ -61,13 +61,10 @@ def among_classes(
     if not class_names or found == tuple(class_names):
         say_empty_classes(source, where)
         return source
-    renamed = {}
-    for name in found:
-        alike = data.spelled_alike(name, class_names)
-        if len(class_names) == len(found) == 2 and name == f"no {found[1]}":
-            alike = [other for other in class_names if other != found[1]]  # of a single column
-        if name not in class_names and len(alike) == 1:
-            renamed[name] = alike[0]
+    renamed = data.renamings(found, class_names)
+    if len(class_names) == len(found) == 2 and found[0] == f"no {found[1]}":  # a single column
+        others = [name for name in class_names if name != found[1]]
+        renamed |= {found[0]: others[0]} if len(others) == 1 else {}
     now = [renamed.get(name, name) for name in found]
     if unknown := [name for name in now if name not in class_names]:
         empty = ", which holds no image" if _count(source, found.index(unknown[0])) == 0 else ""
@@ -165,7 +162,7 @@ def check_outputs(
     """
     names = source.class_names
     for model, predict in predicts.items():
-        count = heads.num_outputs(predict, image_shape, model=model)
+        count = num_outputs(predict, image_shape, model=model)
         if (count if multi_label else max(count, 2)) != len(names):
             empty = [name for i, name in enumerate(names) if _count(source, i) == 0]
             raise ValueError(

@@ -172,6 +172,27 @@ def named(target: Target) -> Generator[None]:
         raise ValueError(f"{target.config.architecture} failed: {happened(error)}") from error
 
 
+def num_outputs(predict: Predict, image_shape: tuple[int, ...], *, model: str) -> int:
+    """How many outputs a model has; nothing is computed.
+
+    Args:
+      predict: the model.
+      image_shape: (h, w, c) of the images it takes.
+      model: its name.
+
+    Returns:
+      Their number.
+
+    Raises:
+      ValueError: they are no vector.
+    """
+    found = jax.eval_shape(predict, jax.ShapeDtypeStruct(image_shape, np.float32))
+    if getattr(found, "ndim", None) != 1:
+        answer = getattr(found, "shape", type(found).__name__)
+        raise ValueError(f"{model} answers with shape {answer}, not (classes,)")
+    return found.shape[0]
+
+
 def class_names(target: Target, image_shape: tuple[int, ...]) -> tuple[str, ...]:
     """The classes that a model tells apart.
 
@@ -184,8 +205,7 @@ def class_names(target: Target, image_shape: tuple[int, ...]) -> tuple[str, ...]
     """
     if target.config.class_names:
         return tuple(target.config.class_names)
-    image = jax.ShapeDtypeStruct(image_shape, np.float32)
-    (count,) = jax.eval_shape(target.predict, image).shape
+    count = num_outputs(target.predict, image_shape, model=target.name)
     return tuple(map(str, range(max(count, 2))))  # one logit tells two classes apart
 
 
