@@ -154,7 +154,7 @@ class Labelled(_View):
         self.class_names, self.label = tuple(class_names), label
         self._index = -1 if label is None else self.class_names.index(label)
 
-    @property
+    @functools.cached_property
     def labels(self) -> Int64[np.ndarray, " records"]:
         """The one label, for every record."""
         return np.full(len(self), self._index, np.int64)
@@ -222,7 +222,7 @@ class Findings(_View):
       [[1, 0], [0, 1]]
     """
 
-    @property
+    @functools.cached_property
     def labels(self) -> Int64[np.ndarray, " records"]:
         """None of them alone: -1."""
         return np.full(len(self), -1, np.int64)

@@ -59,10 +59,10 @@ def judge(
     Raises:
       ValueError: an attacked image is not finite, or what a model says of one.
     """
-    names = cell.source.class_names
+    names, files = cell.source.class_names, cell.source.names
     made = _made(cell.attack, result, images)
     columns: dict[str, Any] = {
-        "file": [cell.source.names[i] for i in indices],
+        "file": [files[i] for i in indices],
         "label": as_text(labels, names),
     }
     finite = np.isfinite(made.adversarial).all((1, 2, 3))
