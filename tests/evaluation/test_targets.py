@@ -305,7 +305,8 @@ def test_debug_shows_the_users_own_traceback(module, tmp_path):
         ("import sys\nsys.exit()", "SystemExit: ({file}:2)"),
         ("\nimport nothing_of_the_kind", "No module named 'nothing_of_the_kind' ({file}:2)"),
         ("raise RuntimeError('two\\nlines')", "RuntimeError: two ({file}:1)"),
-        ("text = '\x00'", "SyntaxError: source code string cannot contain null bytes"),
+        # a SyntaxError, up to Python 3.11.3 a ValueError
+        ("text = '\x00'", "Error: source code string cannot contain null bytes"),
     ],
 )
 def test_a_module_that_cannot_be_imported_is_one_line(text, told, module, tmp_path, capsys):
@@ -313,7 +314,8 @@ def test_a_module_that_cannot_be_imported_is_one_line(text, told, module, tmp_pa
     file.write_text(text)
     assert run("--model", f"{module}:f", "--image-size", 32, "--out", tmp_path / "out") == 1
     err = one_line_of(capsys)
-    assert err.startswith(f"bfjax: error: {module}:f cannot be imported: {told.format(file=file)}")
+    assert err.startswith(f"bfjax: error: {module}:f cannot be imported: ")
+    assert told.format(file=file) in err
 
 
 def test_as_many_logits_as_classes(module, tmp_path, capsys):
