@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Scalar
 
+from bfjax.numbers import check_numbers, with_numbers
 from bfjax.types import Params
 
 Reduction = Literal["sum", "mean"]
@@ -22,7 +23,7 @@ def l1_penalty(identity: Params, weights: Params, *, reduction: Reduction = "sum
 
     Args:
       identity: p0, the parameters of the identity field.
-      weights: λ, a float for each part, in the same structure.
+      weights: λ, a number for each part, in the same structure; `None` leaves a part out.
       reduction: `"sum"` over the entries of a part, or their `"mean"`.
 
     Returns:
@@ -42,18 +43,20 @@ def l1_penalty(identity: Params, weights: Params, *, reduction: Reduction = "sum
     """
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction must be one of {get_args(Reduction)}, got {reduction!r}")
-    if jax.tree.structure(identity) != jax.tree.structure(weights):
+    given, structure = jax.tree.flatten(weights, is_leaf=lambda weight: weight is None)
+    if jax.tree.structure(identity) != structure:
         raise ValueError(f"one weight for each part of the parameters, got {weights}")
-    if not all(weight >= 0 for weight in jax.tree.leaves(weights)):
-        raise ValueError(f"penalty weights must not be negative, got {weights}")
+    for weight in given:
+        check_numbers(at_least=0, **{"a penalty's weight": weight})
     reduce = Partial(jnp.sum if reduction == "sum" else jnp.mean)  # a Partial: static under jit
-    return Partial(_l1, reduce, identity, weights)
+    return with_numbers(Partial(_l1, reduce, identity), weights=tuple(given))
 
 
-def _l1(reduce: Partial, identity: Params, weights: Params, params: Params) -> Scalar:
-    def part(p, p0, weight):
-        away = p - p0
-        return weight * reduce(jnp.sign(away) * away)  # |·|, but jnp.abs has slope 1 at 0
-
-    parts = jax.tree.map(part, params, identity, weights)
-    return jnp.sum(jnp.stack(jax.tree.leaves(parts)))
+def _l1(reduce: Partial, identity: Params, params: Params, *, weights: tuple) -> Scalar:
+    pairs = zip(jax.tree.leaves(params), jax.tree.leaves(identity), weights, strict=True)
+    total = jnp.zeros((), jnp.float32)
+    for p, p0, weight in pairs:
+        if weight is not None:
+            away = p - p0
+            total += weight * reduce(jnp.sign(away) * away)  # |·|, but jnp.abs has slope 1 at 0
+    return total
