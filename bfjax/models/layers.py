@@ -185,11 +185,11 @@ class ConvNorm(nnx.Module):
         if isinstance(self.norm, BatchNorm):
             gain, shift = self.norm.folded()
             kernel = np.asarray(self.kernel[...]) * gain
-            self.norm = Bias(jnp.asarray(shift))
+            self.norm = Bias(jax.device_put(shift))
             if transform and pays(kernel.shape, stride=self.stride, padding=self.padding):
                 kernel, backward = transform_kernel(kernel)
                 self.backward = nnx.Param(backward)
-            self.kernel = nnx.Param(jnp.asarray(kernel))
+            self.kernel = nnx.Param(jax.device_put(kernel))
 
 
 class Conv(nnx.Module):
@@ -237,7 +237,7 @@ class Preactivation(nnx.Module):
     def fold(self) -> None:
         """Turns the batch normalisation into one scale and one shift."""
         if isinstance(self.norm, BatchNorm):
-            self.norm = Affine(*map(jnp.asarray, self.norm.folded()))
+            self.norm = Affine(*jax.device_put(self.norm.folded()))
 
 
 class Dense(nnx.Module):

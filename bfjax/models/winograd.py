@@ -86,7 +86,7 @@ def transform_kernel(kernel: Float[Array | np.ndarray, "3 3 c_in c_out"]) -> Tra
     table = np.kron(_G, _G).astype(kernel.dtype)
 
     def transform(kernel: np.ndarray) -> Array:
-        return jnp.asarray((table @ kernel.reshape(9, -1)).reshape(-1, *kernel.shape[2:]))
+        return jax.device_put((table @ kernel.reshape(9, -1)).reshape(-1, *kernel.shape[2:]))
 
     return Transformed(transform(kernel), transform(kernel[::-1, ::-1]))
 
@@ -152,7 +152,8 @@ def _seen(x: Array, down: int, across: int) -> Array:
     *batch, h, w, _ = x.shape
     widths = [(1, _TILE * down + 1 - h, 0), (1, _TILE * across + 1 - w, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0)] * len(batch) + [*widths, (0, 0, 0)])
-    return jnp.stack([v for row in _side(x, -3, down) for v in _side(row, -2, across)])
+    # stacked after each axis: else XLA makes a program of its own for each of the 36 numbers
+    return jnp.stack(_side(jnp.stack(_side(x, -2, across)), -3, down))
 
 
 def _side(x: Array, axis: int, tiles: int) -> list[Array]:
