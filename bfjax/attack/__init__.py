@@ -95,6 +95,7 @@ from bfjax.attack.transforms import (
     steepest,
     with_hyperparameters,
 )
+from bfjax.attack.vmapped import logits_of
 
 __all__ = [
     "Done",
@@ -117,6 +118,7 @@ __all__ = [
     "is_wrong",
     "jpeg_rounding",
     "l1_penalty",
+    "logits_of",
     "margin",
     "minimal",
     "normalize",

@@ -90,12 +90,17 @@ def run_batch(
         if on_step is not None:
             jax.block_until_ready(info)
             on_step(done + 1)
-    trace = jax.tree.map(lambda *steps: jnp.stack(steps, axis=1), *infos)
+    trace = vmapped.side_by_side(infos)
     result = vmapped.finish(attack, predict, images, labels, state, trace)
     if warn:
-        seen = np.concatenate([trace.logits, result.logits[:, None]], axis=1)
+        seen = np.concatenate([trace.logits, np.asarray(result.logits)[:, None]], axis=1)
         warn_of_probabilities(seen, stacklevel=3)
     return result
+
+
+@jax.jit
+def _extremes(images):
+    return images.min((1, 2, 3)), images.max((1, 2, 3))
 
 
 @jax.jit
@@ -142,8 +147,7 @@ def check_batch(
             f"labels are integers, got {labels.dtype}: class numbers (of one-hot labels the "
             "argmax), or for heads of several labels 0 and 1"
         )
-    axes = (1, 2, 3)
-    low, high = (np.asarray(f(images, axis=axes), np.float32) for f in (jnp.min, jnp.max))
+    low, high = (np.asarray(ends, np.float32) for ends in _extremes(images))
     bad = np.flatnonzero(~((low >= 0) & (high <= 1)))  # written so that NaN is bad
     if len(bad):
         i = int(bad[0])

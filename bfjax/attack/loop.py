@@ -60,6 +60,7 @@ def init(attack: Attack, image: Image, *, key: PRNGKey | None = None) -> AttackS
     if attack.project is not None:
         params = _as_before(params, attack.project(params, image))  # a random start: outside?
     best = (jnp.asarray(-jnp.inf), params) if attack.iterate == "best" else None
+    key = None if attack.transform is None else key  # else each step would compile its generator
     return AttackState(params, attack.optimizer.init(params), key, best)
 
 
@@ -157,18 +158,35 @@ def finish(
 
     Example: see `run`.
     """
-
-    def result(params):
+    adversarial = attack.perturbation.apply(state.params, image)
+    logits = predict(adversarial)
+    params, flags = decided(attack, label, state, trace, logits)
+    if attack.iterate == "best":
         adversarial = attack.perturbation.apply(params, image)
-        return AttackResult(adversarial, params, predict(adversarial), trace)
+        logits = predict(adversarial)
+    return AttackResult(adversarial, params, logits, trace, flags)
 
-    last = result(state.params)
-    _, info = _lowered(attack, attack.loss(last.logits, label), last.logits, state.params)
+
+def decided(
+    attack: Attack, label: Label, state: AttackState, trace: AttackInfo, logits: Logits
+) -> tuple[Params, AttackFlags]:
+    """What is known when the classifier has answered for the last iterate.
+
+    Args:
+      attack: the attack.
+      label: as in `step`.
+      state: after the last step.
+      trace: the steps' infos, stacked.
+      logits: of the last iterate.
+
+    Returns:
+      The parameters of the iterate that is the result, and the flags.
+    """
+    _, info = _lowered(attack, attack.loss(logits, label), logits, state.params)
     flags = _flags(trace, info.objective, label)
     if attack.iterate == "last":
-        return last._replace(flags=flags)
-    _, params = _better(state.best, info.objective, state.params)
-    return result(params)._replace(flags=flags)
+        return state.params, flags
+    return _better(state.best, info.objective, state.params)[1], flags
 
 
 def run(

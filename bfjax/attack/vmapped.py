@@ -9,9 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from bfjax.attack import loop
 from bfjax.numbers import axes_of_images
+from bfjax.types import AttackResult, Predict
 
 
 @jax.jit
@@ -27,12 +30,52 @@ def step(attack, predict, images, labels, state):
 
 
 @jax.jit
+def side_by_side(infos):
+    """The infos of all steps as one, with an axis of steps behind that of the images."""
+    return jax.tree.map(lambda *steps: jnp.stack(steps, axis=1), *infos)
+
+
 def finish(attack, predict, images, labels, state, trace):
-    """`loop.finish` of a batch."""
-    return _mapped(
-        lambda a, x, y, s, t: loop.finish(a, predict, x, y, s, t),
-        *(attack, images, labels, state, trace),
-    )
+    """`loop.finish` of a batch, by programs of the attack, and of the network `logits_of`."""
+    adversarial = _perturbed(attack, images, state.params)
+    logits = logits_of(predict, adversarial)
+    params, flags = _decided(attack, labels, state, trace, logits)
+    if attack.iterate == "best":
+        adversarial = _perturbed(attack, images, params)
+        logits = logits_of(predict, adversarial)
+    return AttackResult(adversarial, params, logits, trace, flags)
+
+
+@jax.jit
+def _perturbed(attack, images, params):
+    return _mapped(lambda a, x, p: a.perturbation.apply(p, x), attack, images, params)
+
+
+@jax.jit
+def _decided(attack, labels, state, trace, logits):
+    return _mapped(loop.decided, attack, labels, state, trace, logits)
+
+
+@jax.jit
+def logits_of(
+    predict: Predict, images: Float[Array, "batch h w c"]
+) -> Float[Array, "batch classes"]:
+    """What a classifier says of a batch, compiled once for all who ask.
+
+    Args:
+      predict: the classifier of one image, a pytree.
+      images: (batch, h, w, c).
+
+    Returns:
+      (batch, classes).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from bfjax import as_pytree
+      >>> logits_of(as_pytree(lambda image: image[0, :2, 0]), jnp.ones((3, 4, 4, 1))).shape
+      (3, 2)
+    """
+    return jax.vmap(predict)(images)
 
 
 @jax.jit

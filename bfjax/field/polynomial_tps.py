@@ -135,7 +135,7 @@ def polynomial_tps(
         dtype=dtype,
     )
     # A spline commutes with shifting and scaling both axes alike: one matrix serves every extent.
-    matrix = jnp.asarray(folded_warp_matrix(spec.shape, grid_size), dtype)
+    matrix = jax.device_put(folded_warp_matrix(spec.shape, grid_size).astype(dtype))
     low, high = extent
     return Field(
         init=with_numbers(Partial(Polynomial.identity, spec), low=low, high=high),
