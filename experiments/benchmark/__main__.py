@@ -31,7 +31,7 @@ import tyro
 from bfjax import storage
 from bfjax.storage import environment
 from experiments.benchmark import gpu, readme
-from experiments.benchmark.alternate import Spec, alternate
+from experiments.benchmark.alternate import PREALLOCATE, Spec, alternate
 from experiments.benchmark.rows import OURS, Row, beside_before, fastest, rows
 from experiments.benchmark.tables import line, markdown, summary
 from experiments.benchmark.whole import WHOLE
@@ -88,6 +88,7 @@ def main(config: Config) -> None:
     """
     if config.before and not (config.before / "experiments" / "benchmark").is_dir():
         raise ValueError(f"{config.before} is no checkout with experiments/benchmark")
+    os.environ[PREALLOCATE] = "false"  # this process would take most of a GPU's memory for itself
     platform = config.platform or jax.default_backend()
     on_gpu = platform == "gpu"
     path = config.out / f"{platform}.json"

@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple
 from bfjax import memory
 
 ROOT = Path(__file__).parent.parent.parent
+PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 Spec = dict[str, Any]
 """A contender's name and its options, as `contenders.main` takes them, whether its process keeps
 the memory that it frees, ``kept``, and the checkout that it is of, ``path``, where not this one."""
@@ -100,7 +101,7 @@ def _started(spec: Spec) -> Iterator[_Running]:
     told = {name: value for name, value in spec.items() if name not in ("kept", "path")}
     command = [sys.executable, "-m", "experiments.benchmark.contenders", json.dumps(told)]
     # several JAX processes share a GPU only where none takes all of its memory
-    environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    environment = os.environ | {PREALLOCATE: "false"}
     environment |= memory.ENVIRONMENT if spec.get("kept") else {}
     folder = str(spec.get("path", ROOT))
     environment["PYTHONPATH"] = os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])
