@@ -110,14 +110,12 @@ def main(config: Config) -> None:
                 print(line(name, found), flush=True)
             write(path, results, config)
         write(path, results, config)
-    if on_gpu or not config.whole:
-        return
     for name, measure in WHOLE.items():
-        if config.only in name:
+        if config.whole and not on_gpu and config.only in name:
             results["whole"][name] = measure()
             print(name, results["whole"][name], flush=True)
             write(path, results, config)
-    if config.out == RESULTS:
+    if config.out == RESULTS and not on_gpu:
         readme.write(results)
 
 
