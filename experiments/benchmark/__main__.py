@@ -2,32 +2,45 @@
 
     python -m experiments.benchmark
 
-Needs the `[bench]` extra. Contenders work in turn, each in a process of its own; ratios are those
-of medians, and the peak of a matrix product is measured in the same turns. The table and all
-timings go to `experiments/results/benchmark/`, under the name of the platform. Run it on a machine
-that does nothing else.
+Needs the `[bench]` extra; peers that are not installed are left out. Contenders work in turn, each
+in a process of its own; ratios are those of medians, and the peak of a matrix product is measured
+in the same turns. The table and all timings go to `experiments/results/benchmark/`, under the name
+of the platform, after each row. Run it on a machine that does nothing else. On a GPU it takes five
+minutes, and what does not fit is left out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
+import math
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import tyro
 
 from bfjax import storage
 from bfjax.storage import environment
-from experiments.benchmark.alternate import Timing, UnavailableError, alternate
-from experiments.benchmark.rows import KEPT, OURS, Row, rows
+from experiments.benchmark import gpu, readme
+from experiments.benchmark.alternate import PREALLOCATE, Spec, alternate
+from experiments.benchmark.rows import OURS, Row, beside_before, fastest, rows
+from experiments.benchmark.tables import line, markdown, summary
 from experiments.benchmark.whole import WHOLE
 
 RESULTS = Path(__file__).parent.parent / "results" / "benchmark"
 PEERS = ("torch", "foolbox", "torchattacks", "opencv-contrib-python-headless")
+GPU_MINUTES = 5
+SHARE = 0.4
+"""Of the minutes, what one group of rows may take at most, lest one that hangs takes all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,174 +48,151 @@ class Config:
     """Ratios of bfjax to its peers."""
 
     batch_size: int = 8
-    """Images at once."""
+    """Images at once, on a CPU."""
     repetitions: int = 7
     """Turns of each contender."""
     only: str = ""
     """Run the rows whose names hold this, and keep what is known of the others."""
     bfloat16: bool = False
-    """Also time input gradients in bfloat16."""
+    """Also time input gradients in bfloat16, on a CPU."""
+    before: Path | None = None
+    """Another checkout of bfjax, an older one: the table has its seconds over ours."""
+    fastest_peers: bool = False
+    """Of the peers, time those only that were the fastest in the results so far."""
+    whole: bool = True
+    """Also run what takes whole runs: many images, two devices, a second start."""
+    minutes: float | None = None
+    """Rows that do not fit are left out. Without it, five on a GPU, no limit on a CPU."""
+    platform: Literal["cpu", "gpu"] | None = None
+    """Whose rows. Without it, those of the platform that JAX has."""
+    batches: tuple[int, ...] = gpu.BATCHES
+    """Batch sizes that are tried on a GPU."""
+    networks: tuple[str, ...] = gpu.NETWORKS
+    """That are timed on a GPU."""
+    side: int = 224
+    """Of the images, on a GPU."""
+    matrix: int = gpu.MATRIX
+    """Side of the matrices whose product is the peak of a GPU."""
+    out: Path = RESULTS
+    """Folder of the results."""
 
 
 def main(config: Config) -> None:
-    """Runs the rows, and draws up the table after each."""
-    path = RESULTS / f"{jax.default_backend()}.json"
+    """Runs the rows, and draws up the table after each.
+
+    Args:
+      config: what to run.
+
+    Raises:
+      ValueError: for a checkout without this benchmark.
+    """
+    if config.before and not (config.before / "experiments" / "benchmark").is_dir():
+        raise ValueError(f"{config.before} is no checkout with experiments/benchmark")
+    os.environ[PREALLOCATE] = "false"  # this process would take most of a GPU's memory for itself
+    platform = config.platform or jax.default_backend()
+    on_gpu = platform == "gpu"
+    path = config.out / f"{platform}.json"
     results: dict[str, Any] = {"rows": {}, "whole": {}}
-    if path.exists():
+    if path.exists() and not on_gpu:
         results = json.loads(path.read_text(encoding="utf-8"))
-    dtypes = ("float32", "bfloat16") if config.bfloat16 else ("float32",)
-    for row in rows(batch=config.batch_size, dtypes=dtypes):
-        if config.only in row.name:
-            found = results["rows"][row.name] = timed(row, repetitions=config.repetitions)
-            print(line(row.name, found), flush=True)
-            _write(path, results, config)
+    minutes = config.minutes or (GPU_MINUTES if on_gpu else math.inf)
+    deadline = time.monotonic() + 60 * minutes
+    with _compiled_once() if on_gpu else contextlib.nullcontext():
+        left_out = results["left_out"] = []
+        for group in _groups(config, results["rows"], on_gpu=on_gpu):
+            now = time.monotonic()
+            if now >= deadline:
+                left_out += [row.name for row in group]
+                continue
+            until = min(deadline, now + 60 * minutes * SHARE) if on_gpu else deadline
+            for name, found in timed(group, config.repetitions, until).items():
+                results["rows"][name] = found
+                print(line(name, found), flush=True)
+            write(path, results, config)
+        write(path, results, config)
     for name, measure in WHOLE.items():
-        if config.only in name:
+        if config.whole and not on_gpu and config.only in name:
             results["whole"][name] = measure()
             print(name, results["whole"][name], flush=True)
-            _write(path, results, config)
+            write(path, results, config)
+    if config.out == RESULTS and not on_gpu:
+        readme.write(results)
 
 
-def _write(path: Path, results: dict[str, Any], config: Config) -> None:
+def _groups(config: Config, known: dict[str, Any], *, on_gpu: bool) -> Iterator[list[Row]]:
+    if on_gpu:
+        groups: Iterable[list[Row]] = gpu.groups(
+            known,
+            batches=config.batches,
+            networks=config.networks,
+            side=config.side,
+            matrix=config.matrix,
+        )
+    else:
+        dtypes = ("float32", "bfloat16") if config.bfloat16 else ("float32",)
+        groups = ([row] for row in rows(batch=config.batch_size, dtypes=dtypes))
+    for group in groups:
+        chosen = [row for row in group if config.only in row.name]
+        if config.fastest_peers:
+            chosen = [fastest(row, known.get(row.name, {})) for row in chosen]
+        if config.before:
+            path = str(config.before.resolve())
+            chosen = [beside_before(row, path) if OURS in row.contenders else row for row in chosen]
+        if chosen:
+            yield chosen
+
+
+def timed(group: Sequence[Row], repetitions: int, deadline: float) -> dict[str, dict[str, Any]]:
+    """Some rows at once, without the contenders that are not there.
+
+    Args:
+      group: the comparisons. What is the same contender in several of them runs once.
+      repetitions: turns of each contender.
+      deadline: of `time.monotonic`, for all of them to start.
+
+    Returns:
+      For each row its name, and what `summary` makes of it.
+    """
+    wanted = {row.name: row.contenders | {"peak": row.peak} for row in group}
+    specs: dict[str, Spec] = {_key(s): s for some in wanted.values() for s in some.values()}
+    found, missing = alternate(specs, repetitions=repetitions, deadline=deadline)
+
+    def of(row: Row, known: dict[str, Any]) -> dict[str, Any]:
+        return {label: known[_key(s)] for label, s in wanted[row.name].items() if _key(s) in known}
+
+    return {row.name: summary(row, of(row, found), of(row, missing)) for row in group}
+
+
+def _key(spec: Spec) -> str:
+    return json.dumps(spec, sort_keys=True)
+
+
+def write(path: Path, results: dict[str, Any], config: Config) -> None:
+    """The results so far, as JSON and as a table."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settings = dataclasses.asdict(config)
+    for name in ("before", "out"):  # paths of one machine; a commit says what was before
+        del settings[name]
+    on_gpu = path.stem == "gpu"
     results["run"] = environment() | {
         "date": datetime.date.today().isoformat(),
         "peers": {name: version(name) for name in PEERS},
-        "settings": dataclasses.asdict(config),
+        "settings": settings,
+        "batches": "the best of several batch sizes"
+        if on_gpu
+        else f"batches of {config.batch_size}",
+        "before": commit(config.before) if config.before else None,
     }
     storage.write_json(path, results)
     with storage.replacing(path.with_suffix(".md")) as temporary:
         temporary.write_text(markdown(results), encoding="utf-8")
 
 
-def timed(row: Row, *, repetitions: int) -> dict[str, Any]:
-    """One row, without the contenders that are not there.
-
-    Args:
-      row: the comparison.
-      repetitions: turns of each contender.
-
-    Returns:
-      Each contender's seconds and facts, the ratio, and whether it is what was aimed at.
-    """
-    specs, missing = dict(row.contenders), {}
-    found: dict[str, Timing] = {}
-    while len(specs) > 1 and not found:
-        try:
-            found = alternate(specs | {"peak": {"name": "peak"}}, repetitions=repetitions)
-        except UnavailableError as error:
-            label = absent(specs)
-            if label is None or label == OURS:
-                raise
-            missing[label] = str(error)
-            del specs[label]
-    result = summary(row, found) if found else {}
-    return result | {"goal": row.goal, "cost": row.cost, "missing": missing}
-
-
-def absent(specs: dict[str, Any]) -> str | None:
-    """The first contender that cannot start.
-
-    Args:
-      specs: label to contender.
-
-    Returns:
-      Its label, if there is one.
-    """
-    for label, spec in specs.items():
-        try:
-            alternate({label: spec}, repetitions=1)
-        except UnavailableError:
-            return label
-    return None
-
-
-def summary(row: Row, found: dict[str, Timing]) -> dict[str, Any]:
-    """What the timings of a row amount to.
-
-    Args:
-      row: the comparison.
-      found: label to timing, that of the peak among them.
-
-    Returns:
-      What JSON can hold.
-    """
-    peak = found["peak"].facts["flops"] / found["peak"].median
-    ours = found[OURS]
-    peers = {k: t.median for k, t in found.items() if k not in (OURS, "peak")}
-    kept = {k: seconds for k, seconds in peers.items() if k.endswith(KEPT)}
-    others = {k: seconds for k, seconds in peers.items() if k not in kept}
-    best = min(others, key=lambda k: others[k])
-    ratio = ours.median / others[best] if row.cost else others[best] / ours.median
-    flops = ours.facts.get("flops")
-    return {
-        "timings": {k: {"median": t.median, **t._asdict()} for k, t in found.items()},
-        "best_other": best,
-        "ratio": ratio,
-        "ratio_kept": min(kept.values()) / ours.median if kept else None,
-        "met": ratio <= row.goal if row.cost else ratio >= row.goal,
-        "peak_gflops": peak / 1e9,
-        "share_of_peak": flops / ours.median / peak if flops else None,
-    }
-
-
-def markdown(results: dict[str, Any]) -> str:
-    """All rows as a table.
-
-    Args:
-      results: rows and what they ran on.
-
-    Returns:
-      Markdown.
-    """
-    run = results["run"]
-    lines = [
-        f"{run['processor']}, {run['device']}; batches of {run['settings']['batch_size']}, "
-        f"224 x 224, three channels, two classes, random weights; medians of "
-        f"{run['settings']['repetitions']} turns; {run['date']}.",
-        "",
-        "Our process keeps freed memory (`bfjax.memory`), as `bfjax` commands do. Peers run as",
-        "they come; the second ratio is to the best of them when they keep it too.",
-        "",
-        "| what | ours (s) | others (s) | ratio | all keep memory | goal | share of the peak |",
-        "|---|---|---|---|---|---|---|",
-        *(line(name, row) for name, row in results["rows"].items() if "ratio" in row),
-        "",
-        *(f"{name}: {json.dumps(rounded(found))}\n" for name, found in results["whole"].items()),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def rounded(found: Any) -> Any:
-    """The same with three digits after the point, for people."""
-    if isinstance(found, dict):
-        return {name: rounded(value) for name, value in found.items()}
-    if isinstance(found, list):
-        return [rounded(value) for value in found]
-    return round(found, 3) if isinstance(found, float) else found
-
-
-def line(name: str, row: dict[str, Any]) -> str:
-    """One row of the table.
-
-    Args:
-      name: of the row.
-      row: as `timed` returns it.
-
-    Returns:
-      Markdown.
-    """
-    if "ratio" not in row:
-        return f"| {name} | - | no other could start: {row['missing']} | - | - | - | - |"
-    timings = row["timings"]
-    seconds = {k: t["median"] for k, t in timings.items() if k not in (OURS, "peak")}
-    peers = ", ".join(f"{k} {seconds[k]:.3f}" for k in sorted(seconds, key=lambda k: seconds[k]))
-    goal = f"{'≤' if row['cost'] else '≥'} {row['goal']:g}{'' if row['met'] else ', missed'}"
-    share, same = row["share_of_peak"], row.get("ratio_kept")
-    return (
-        f"| {name} | {timings[OURS]['median']:.3f} | {peers} | "
-        f"{row['ratio']:.2f} | {'-' if same is None else f'{same:.2f}'} | {goal} | "
-        f"{'-' if share is None else f'{share:.0%}'} |"
-    )
+def commit(checkout: Path) -> str:
+    """The commit of a checkout, or its name."""
+    command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or checkout.name
 
 
 def version(name: str) -> str | None:
@@ -211,6 +201,14 @@ def version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+@contextlib.contextmanager
+def _compiled_once() -> Iterator[None]:
+    """What one process compiles, the next one loads."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+        yield
 
 
 if __name__ == "__main__":

@@ -32,19 +32,29 @@ CLASSES, SIZE, STEPS = 2, 224, 10
 MATRIX = 2048
 
 
+def _precision(dtype: str) -> Any:
+    """How products of float32 are made: a GPU rounds them to TF32 if not told otherwise."""
+    on_gpu = jax.default_backend() == "gpu"
+    return jax.default_matmul_precision("highest" if dtype == "float32" and on_gpu else None)
+
+
+def _array(dtype: str) -> str:
+    return "float32" if dtype == "tf32" else dtype
+
+
 def _ours(network: str, dtype: str = "float32", *, transform: bool | None = None) -> Any:
     """A frozen network with random weights; its symmetric padding is PyTorch's."""
     options: dict[str, Any] = {"padding": "symmetric"} if network == "mobilenet_v1" else {}
     model = models.build(network, num_classes=CLASSES, channels=3, **options)
     predict = models.as_predict(models.freeze(model, transform=transform))
     return jax.tree.map(
-        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, predict
+        lambda x: x.astype(_array(dtype)) if jnp.issubdtype(x.dtype, jnp.floating) else x, predict
     )
 
 
-def _batch(batch: int, dtype: str = "float32") -> tuple[jax.Array, jax.Array]:
-    values = np.random.default_rng(0).uniform(size=(batch, SIZE, SIZE, 3))
-    return jnp.asarray(values, dtype), jnp.zeros(batch, jnp.int32)
+def _batch(batch: int, dtype: str = "float32", side: int = SIZE) -> tuple[jax.Array, jax.Array]:
+    values = np.random.default_rng(0).uniform(size=(batch, side, side, 3))
+    return jnp.asarray(values, _array(dtype)), jnp.zeros(batch, jnp.int32)
 
 
 @jax.jit
@@ -55,33 +65,49 @@ def _gradient(predict: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
     return jax.vmap(jax.grad(loss))(images, labels)
 
 
-def peak() -> Work:
+def peak(dtype: str = "float32", size: int = MATRIX) -> Work:
     """A product of two square matrices: what the machine can do at this moment."""
-    one = jnp.ones((MATRIX, MATRIX), jnp.float32)
+    one = jnp.ones((size, size), _array(dtype))
     product = jax.jit(lambda x: x @ x)
-    return lambda: product(one), {"flops": 2 * MATRIX**3}
+
+    def work() -> Any:
+        with _precision(dtype):
+            return product(one)
+
+    return work, {"flops": 2 * size**3}
 
 
-def gradient(network: str, batch: int, dtype: str = "float32", times: int = 1) -> Work:
+def gradient(
+    network: str, batch: int, dtype: str = "float32", times: int = 1, side: int = SIZE
+) -> Work:
     """Input gradients of our frozen network; its `flops` are those of the plain convolutions."""
-    predict, (images, labels) = _ours(network, dtype), _batch(batch, dtype)
+    predict, (images, labels) = _ours(network, dtype), _batch(batch, dtype, side)
     plain = _ours(network, dtype, transform=False)
     cost = _gradient.lower(plain, images, labels).cost_analysis() or {}
 
     def work() -> Any:
         found = None
-        for _ in range(times):
-            found = jax.block_until_ready(_gradient(predict, images, labels))
+        with _precision(dtype):
+            for _ in range(times):
+                found = jax.block_until_ready(_gradient(predict, images, labels))
         return found
 
     return work, {"flops": times * cost.get("flops", 0.0)}
 
 
-def attack(network: str, batch: int) -> Work:
+def attack(network: str, batch: int, dtype: str = "float32", side: int = SIZE) -> Work:
     """The whole bias-field attack, ten steps driven from the host."""
-    predict, (images, labels) = _ours(network), _batch(batch)
-    made = attacks.bias_field((SIZE, SIZE), num_steps=STEPS)
-    return lambda: bfjax.run_batch(made, predict, images, labels), {}
+    predict, (images, labels) = _ours(network, dtype), _batch(batch, dtype, side)
+    made = attacks.bias_field((side, side), num_steps=STEPS)
+    return _attacking(made, predict, images, labels, dtype), {}
+
+
+def _attacking(made: Any, predict: Any, images: Any, labels: Any, dtype: str) -> Callable[[], Any]:
+    def work() -> Any:
+        with _precision(dtype):
+            return bfjax.run_batch(made, predict, images, labels)
+
+    return work
 
 
 def scan(network: str, batch: int) -> Work:
@@ -96,11 +122,11 @@ def scan(network: str, batch: int) -> Work:
     return lambda: whole(made, predict, images, labels), {}
 
 
-def bim(network: str, batch: int) -> Work:
+def bim(network: str, batch: int, dtype: str = "float32", side: int = SIZE) -> Work:
     """Our BIM, ten steps."""
-    predict, (images, labels) = _ours(network), _batch(batch)
+    predict, (images, labels) = _ours(network, dtype), _batch(batch, dtype, side)
     made = attacks.bim(num_steps=STEPS)
-    return lambda: bfjax.run_batch(made, predict, images, labels), {}
+    return _attacking(made, predict, images, labels, dtype), {}
 
 
 def sensitivity_maps(network: str, batch: int, steps: int) -> Work:
@@ -134,50 +160,59 @@ def stream(network: str, batch: int, early_stop: bool, images: int = 32) -> Work
     return work, {"steps": sum(taken)}
 
 
-def foolbox_jax(network: str, batch: int) -> Work:
+def foolbox_jax(network: str, batch: int, side: int = SIZE) -> Work:
     """Foolbox's BIM on its JAX backend, of our network; called as its users do, it judges too."""
     import foolbox
 
-    predict, (images, labels) = _ours(network), _batch(batch)
+    predict, (images, labels) = _ours(network), _batch(batch, side=side)
     model = foolbox.JAXModel(jax.jit(jax.vmap(predict)), bounds=(0, 1))
     made = foolbox.attacks.LinfBasicIterativeAttack(rel_stepsize=0.2, steps=STEPS)
     criterion = foolbox.criteria.Misclassification(labels)
     return lambda: made(model, images, criterion, epsilons=0.1), {}
 
 
-def _torch(network: str, layout: str) -> tuple[Any, Any]:
+def _torch(network: str, layout: str, dtype: str = "tf32") -> tuple[Any, Any]:
     """A folded network in PyTorch, on the GPU where there is one, and its device."""
     import torch
     from torch.fx.experimental.optimization import fuse
 
     from experiments.benchmark.torch_networks import NETWORKS
 
+    if jax.default_backend() == "gpu" and not torch.cuda.is_available():
+        raise RuntimeError("this PyTorch sees no GPU")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = dtype == "tf32"
     module = fuse(NETWORKS[network](CLASSES).eval()).to(device).requires_grad_(False)
+    module = module.to(getattr(torch, _array(dtype)))
     if layout != "eager":
         module = module.to(memory_format=torch.channels_last)
     return torch.compile(module) if layout == "compile" else module, device
 
 
-def torch_gradient(network: str, batch: int, layout: str, dtype: str = "float32") -> Work:
+def _torch_batch(batch: int, side: int, device: Any) -> tuple[Any, Any]:
+    import torch
+
+    images = torch.tensor(np.asarray(_batch(batch, side=side)[0])).permute(0, 3, 1, 2)
+    return images.contiguous().to(device), torch.zeros(batch, dtype=torch.long, device=device)
+
+
+def torch_gradient(
+    network: str, batch: int, layout: str, dtype: str = "float32", side: int = SIZE
+) -> Work:
     """Input gradients in PyTorch: ``layout`` is eager, channels_last or compile."""
     import torch
 
-    module, device = _torch(network, layout)
-    images, _ = _batch(batch)
-    x = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2).to(device)
-    x = x.contiguous(
+    module, device = _torch(network, layout, dtype)
+    x, labels = _torch_batch(batch, side, device)
+    x = x.to(getattr(torch, _array(dtype))).contiguous(
         memory_format=torch.contiguous_format if layout == "eager" else torch.channels_last
     )
-    labels = torch.zeros(batch, dtype=torch.long, device=device)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
 
     def work() -> Any:
         x.grad = None
         x.requires_grad_()
-        with autocast:
-            loss = torch.nn.functional.cross_entropy(module(x).float(), labels, reduction="sum")
+        loss = torch.nn.functional.cross_entropy(module(x).float(), labels, reduction="sum")
         loss.backward()
         if device.type == "cuda":
             torch.cuda.synchronize()
@@ -186,45 +221,44 @@ def torch_gradient(network: str, batch: int, layout: str, dtype: str = "float32"
     return work, {}
 
 
-def foolbox_torch(network: str, batch: int, layout: str = "channels_last") -> Work:
+def foolbox_torch(
+    network: str, batch: int, layout: str = "channels_last", side: int = SIZE
+) -> Work:
     """Foolbox's BIM on its PyTorch backend, called as its users do."""
     import foolbox
-    import torch
 
     module, device = _torch(network, layout)
-    images, _ = _batch(batch)
-    x = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2).contiguous().to(device)
+    x, labels = _torch_batch(batch, side, device)
     model = foolbox.PyTorchModel(module, bounds=(0, 1), device=device)
     made = foolbox.attacks.LinfBasicIterativeAttack(rel_stepsize=0.2, steps=STEPS)
-    criterion = foolbox.criteria.Misclassification(torch.zeros(batch, dtype=torch.long).to(device))
+    criterion = foolbox.criteria.Misclassification(labels)
     return lambda: [found.cpu() for found in made(model, x, criterion, epsilons=0.1)], {}
 
 
-def torchattacks_bim(network: str, batch: int, layout: str = "channels_last") -> Work:
+def torchattacks_bim(
+    network: str, batch: int, layout: str = "channels_last", side: int = SIZE
+) -> Work:
     """Torchattacks' BIM, which does not judge what it made."""
-    import torch
     import torchattacks
 
     module, device = _torch(network, layout)
-    images, _ = _batch(batch)
-    x = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2).contiguous().to(device)
-    labels = torch.zeros(batch, dtype=torch.long, device=device)
+    x, labels = _torch_batch(batch, side, device)
     made = torchattacks.BIM(module, eps=0.1, alpha=0.02, steps=STEPS)
     return lambda: made(x, labels).cpu(), {}
 
 
-def brisque(batch: int) -> Work:
+def brisque(batch: int, side: int = SIZE) -> Work:
     """Our BRISQUE of a batch of grey images."""
-    images = _batch(batch)[0][..., :1]
+    images = _batch(batch, side=side)[0][..., :1]
     score = jax.jit(jax.vmap(bfjax.metrics.brisque))
     return lambda: score(images), {}
 
 
-def opencv_brisque(batch: int) -> Work:
+def opencv_brisque(batch: int, side: int = SIZE) -> Work:
     """OpenCV's features of BRISQUE, nearly all of its work, one image after the other."""
     import cv2
 
-    images = np.rint(255 * np.asarray(_batch(batch)[0][..., 0])).astype(np.uint8)
+    images = np.rint(255 * np.asarray(_batch(batch, side=side)[0][..., 0])).astype(np.uint8)
     features: Any = getattr(cv2.quality, "QualityBRISQUE_computeFeatures")  # noqa: B009  untyped
     return lambda: [features(image) for image in images], {}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from experiments.benchmark.alternate import Spec
 
@@ -13,21 +14,69 @@ KEPT = ", memory kept"
 """Marks a peer that keeps freed memory, as our commands do and as it does not do by itself."""
 
 
+BEFORE = "before"
+"""Ours, of another checkout."""
+PEAK: Spec = {"name": "peak"}
+
+
 class Row(NamedTuple):
     """One comparison.
 
     Attributes:
       name: of the row.
-      contenders: label to contender; the first is ours.
+      contenders: label to contender; ours is `OURS`. Where there is none, the row is a curve: the
+        labels are batch sizes, and no ratio is taken.
       goal: the ratio that is aimed at, of the best other's seconds to ours; or, where `cost` is
         set, the largest that is accepted, of ours to the other's.
       cost: whether the ratio is that of ours to the other's.
+      peak: the matrix product that stands for what the machine can do.
     """
 
     name: str
     contenders: dict[str, Spec]
-    goal: float
+    goal: float = 1
     cost: bool = False
+    peak: Spec = PEAK
+
+
+def beside_before(row: Row, path: str) -> Row:
+    """The same row with ours of another checkout in it.
+
+    Args:
+      row: the comparison.
+      path: of the checkout.
+
+    Returns:
+      The row.
+    """
+    earlier = row.contenders[OURS] | {"path": path}
+    return row._replace(contenders=row.contenders | {BEFORE: earlier})
+
+
+def fastest(row: Row, known: Mapping[str, Any]) -> Row:
+    """The same row with those peers only that were the fastest, as they come and with kept memory.
+
+    Args:
+      row: the comparison.
+      known: the row as it was found before, if it was.
+
+    Returns:
+      The row.
+    """
+    seconds = {k: t["median"] for k, t in known.get("timings", {}).items()}
+    peers = [k for k in row.contenders if k != OURS and k in seconds]
+    groups = ([k for k in peers if k.endswith(KEPT) is kept] for kept in (False, True))
+    best = {min(group, key=lambda k: seconds[k]) for group in groups if group}
+    left = {k: spec for k, spec in row.contenders.items() if not best or k in best | {OURS}}
+    return row._replace(contenders=left)
+
+
+def brisque(*, goal: float, **options: Any) -> Row:
+    """BRISQUE of 64 images, beside OpenCV."""
+    common: Spec = {"batch": 64, **options}
+    ours = common | {"name": "brisque", "kept": True}
+    theirs = common | {"name": "opencv_brisque"}
+    return Row("BRISQUE, 64 images", {OURS: ours, "OpenCV": theirs}, goal=goal)
 
 
 def rows(*, batch: int, dtypes: tuple[str, ...] = ("float32",)) -> list[Row]:
@@ -40,16 +89,7 @@ def rows(*, batch: int, dtypes: tuple[str, ...] = ("float32",)) -> list[Row]:
     Returns:
       The rows, the short ones first.
     """
-    found = [
-        Row(
-            "BRISQUE, 64 images",
-            {
-                OURS: {"name": "brisque", "batch": 64, "kept": True},
-                "OpenCV": {"name": "opencv_brisque", "batch": 64},
-            },
-            goal=4,
-        )
-    ]
+    found = [brisque(goal=4)]
     for dtype in dtypes:
         for network in NETWORKS:
             common: Spec = {"network": network, "batch": batch, "dtype": dtype}

@@ -140,7 +140,9 @@ def steps_not_taken(*, network: str, repetitions: int = 5) -> dict[str, Any]:
     """
     common = {"name": "stream", "network": network, "batch": 8}
     specs = {"early": common | {"early_stop": True}, "all": common | {"early_stop": False}}
-    found = alternate(specs, repetitions=repetitions)
+    found, missing = alternate(specs, repetitions=repetitions)
+    if missing:
+        raise RuntimeError(f"a stream did not run: {missing}")
     steps = found["early"].facts["steps"] / found["all"].facts["steps"]
     time = found["early"].median / found["all"].median
     return {"share_of_steps": steps, "share_of_time": time, "ratio": time / steps}
