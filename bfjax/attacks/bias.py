@@ -121,6 +121,7 @@ def bias_field(
         )
     check_numbers(above=0, step_size=step_size)
     check_numbers(at_least=0, warp_step_size=warp_step_size, decay=decay)
+    check_numbers(at_least=0, l1_coefficients=l1_coefficients, l1_warp=l1_warp)
     field = fields.polynomial_tps(
         (image_shape[0], image_shape[1]),
         degree=degree,
@@ -142,7 +143,7 @@ def bias_field(
         ),
         loss=pieces.targeted(loss) if targeted else loss,
         penalty=l1_penalty(
-            field.init(), PolynomialTPSParams._make((l1_coefficients, l1_warp)), reduction=reduction
+            field.init, PolynomialTPSParams._make((l1_coefficients, l1_warp)), reduction=reduction
         ),
         optimizer=optimizer or _momentum_and_signs(step_size, warp_step_size, decay),
         project=fields.limit_log_field(field, max_log_field) if project else None,
