@@ -137,6 +137,7 @@ def check_numbers(
     at_least: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    optional: bool = False,
     **numbers: Any,
 ) -> None:
     """Makes sure that numbers are numbers, and within bounds, where their values are known.
@@ -146,7 +147,8 @@ def check_numbers(
       at_least: the smallest that is allowed.
       at_most: the largest that is allowed.
       below: what they do not reach.
-      **numbers: numbers by name; `None` is left alone.
+      optional: whether `None`, for what is absent, is allowed too.
+      **numbers: numbers by name.
 
     Raises:
       ValueError: naming the first that is not.
@@ -159,7 +161,11 @@ def check_numbers(
     """
     bounds = ((above, np.greater), (at_least, np.greater_equal), (at_most, np.less_equal))
     for name, value in numbers.items():
-        found = None if value is None else known(value)
+        if optional and value is None:
+            continue
+        if isinstance(value, list | tuple):
+            raise ValueError(f"{name} must be a number, or an array of them, got {value}")
+        found = known(value)
         if found is None:
             continue
         kind = found.dtype
@@ -176,6 +182,8 @@ def check_numbers(
 
 def _within(*bounds: float | None) -> str:
     above, at_least, at_most, below = bounds
+    if not any(bound is not None for bound in bounds):
+        return "be a number"
     if at_most is None and below in (None, math.inf):
         if above == 0:
             return "be positive"

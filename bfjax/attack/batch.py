@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, Key, Shaped, UInt32
 
 from bfjax.attack import vmapped
-from bfjax.numbers import check_scalars
+from bfjax.numbers import check_scalars, known
 from bfjax.types import Attack, AttackResult, Predict, Search, as_key, as_pytree
 
 
@@ -44,7 +44,7 @@ def run_batch(
       key: needed only where the attack is random: one key, split over the images, or
         (batch,) keys, one an image.
       on_step: called after each step with the number of steps done.
-      warn: where the outputs seem to be probabilities.
+      warn: where the outputs seem to be probabilities; with a traced number nothing is known.
 
     Returns:
       An `AttackResult` whose leaves have a leading axis of `batch`.
@@ -80,7 +80,7 @@ def run_batch(
         raise ValueError(f"key is one key or {len(images)}, one an image; got shape {keys.shape}")
     if not isinstance(attack, Attack):
         result, seen = vmapped.search(attack, predict, images, labels, keys)
-        if warn:
+        if warn and known(result.logits) is not None:
             warn_of_probabilities(np.concatenate([seen, result.logits]), stacklevel=3)
         return result
     state, infos = vmapped.init(attack, images, keys), []
@@ -92,7 +92,7 @@ def run_batch(
             on_step(done + 1)
     trace = vmapped.side_by_side(infos)
     result = vmapped.finish(attack, predict, images, labels, state, trace)
-    if warn:
+    if warn and known(result.logits) is not None:
         seen = np.concatenate([trace.logits, np.asarray(result.logits)[:, None]], axis=1)
         warn_of_probabilities(seen, stacklevel=3)
     return result

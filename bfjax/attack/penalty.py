@@ -50,7 +50,7 @@ def l1_penalty(
     if not callable(identity) and jax.tree.structure(identity) != structure:
         raise ValueError(f"one weight for each part of the parameters, got {weights}")
     for weight in given:
-        check_numbers(at_least=0, **{"a penalty's weight": weight})
+        check_numbers(at_least=0, optional=True, **{"a penalty's weight": weight})
     start = as_pytree(identity) if callable(identity) else identity
     reduce = Partial(jnp.sum if reduction == "sum" else jnp.mean)  # a Partial: static under jit
     return with_numbers(Partial(_l1, reduce, start), weights=tuple(given))

@@ -120,8 +120,9 @@ def bias_field(
             f"log_field_bound must be one of {get_args(LogFieldBound)}, got {log_field_bound!r}"
         )
     check_numbers(above=0, step_size=step_size)
-    check_numbers(at_least=0, warp_step_size=warp_step_size, decay=decay)
-    check_numbers(at_least=0, l1_coefficients=l1_coefficients, l1_warp=l1_warp)
+    check_numbers(at_least=0, optional=True, warp_step_size=warp_step_size, decay=decay)
+    weights = {"l1_coefficients": l1_coefficients, "l1_warp": l1_warp}
+    check_numbers(at_least=0, optional=True, **weights)
     field = fields.polynomial_tps(
         (image_shape[0], image_shape[1]),
         degree=degree,
@@ -143,7 +144,7 @@ def bias_field(
         ),
         loss=pieces.targeted(loss) if targeted else loss,
         penalty=l1_penalty(
-            field.init, PolynomialTPSParams._make((l1_coefficients, l1_warp)), reduction=reduction
+            field.init, PolynomialTPSParams._make(weights.values()), reduction=reduction
         ),
         optimizer=optimizer or _momentum_and_signs(step_size, warp_step_size, decay),
         project=fields.limit_log_field(field, max_log_field) if project else None,

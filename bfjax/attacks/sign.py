@@ -265,7 +265,7 @@ def _compose(
     if step_size is None:
         step_size = _STEPS[domain]
     check_numbers(above=0, epsilon=epsilon, step_size=step_size)
-    check_numbers(at_least=0, decay=decay)
+    check_numbers(at_least=0, optional=True, decay=decay)
     loss, aimed = options.get("loss", cross_entropy), options.get("targeted", False)
     stop = is_right if aimed else is_wrong
     perturbation = additive if domain == "pixel" else free_log_field

@@ -65,8 +65,8 @@ def bias_field(
 
     Reference: Tian et al., ICME 2021, Eq. 1 and 2.
     """
-    check_numbers(above=0, max_change=max_change, max_log_field=max_log_field)
-    check_numbers(at_least=0, offset=offset, start_noise=start_noise)
+    check_numbers(above=0, optional=True, max_change=max_change, max_log_field=max_log_field)
+    check_numbers(at_least=0, optional=True, offset=offset, start_noise=start_noise)
     field = as_pytree(field)
     bounded = with_numbers(Partial(_bounded, field.log_field), max_log_field=max_log_field)
     return Perturbation(

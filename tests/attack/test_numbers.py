@@ -216,6 +216,18 @@ def test_a_mapped_sweep_is_the_loop_and_a_batch_takes_one_of_each_image(case, ne
     np.testing.assert_allclose(found.adversarial, expected, atol=2e-5)
 
 
+def test_a_batch_is_mapped_too(network, batch):
+    labels, values = answers(network, batch), jnp.asarray([0.01, 0.2])
+    for make in (attacks.bim, lambda *, epsilon: pieces.minimal(_small_bim, start=epsilon)):
+
+        def attacked(value, make=make):
+            return bfjax.run_batch(make(epsilon=value), network, batch, labels).adversarial
+
+        found = jax.vmap(attacked)(values)
+        for one, value in zip(found, values, strict=True):
+            np.testing.assert_allclose(one, attacked(float(value)), atol=1e-5)
+
+
 @pytest.mark.parametrize("case", [*FAMILY, "carlini_wagner_l2", "saliency_map", "minimal"])
 @pytest.mark.parametrize("bad", ["a word", float("nan"), -1.0, True], ids=str)
 def test_what_is_no_such_number_is_named(case, bad, unchecked):
@@ -223,6 +235,8 @@ def test_what_is_no_such_number_is_named(case, bad, unchecked):
     for name in base.keys() - {"extent"}:
         with pytest.raises(ValueError, match=f"^{name} must"):
             make(**base | {name: bad})
+        with pytest.raises(ValueError, match=f"^{name} must be a number"):
+            make(**base | {name: [0.1, 0.2]})
         if bad is not True:  # which an array holds as 1
             with pytest.raises(ValueError, match=f"^{name} must"):
                 make(**base | {name: np.asarray([0.1, bad])})

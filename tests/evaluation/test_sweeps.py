@@ -17,11 +17,11 @@ def test_a_strength_curve_is_one_program(tmp_path):
     attacks = {f"bim {v}": f"bim(epsilon={v}, {STEP})" for v in values}
     attacks |= {f"ours {v}": f"bias_field(max_change={v}, {FIELD})" for v in values}
     attacks |= {f"weight {v}": f"bias_field(l1_coefficients={v}, {FIELD})" for v in values}
-    before = [f._cache_size() for f in (vmapped.init, vmapped.step, vmapped.finish)]
+    before = [f._cache_size() for f in (vmapped.init, vmapped.step, vmapped._decided)]
     options = {"data": "phantom", "num_images": 4, "batch_size": 4, "measure": False}
     sources = (str(tmp_path / "model"),)
     config = EvaluateConfig(sources=sources, attacks=attacks, out=tmp_path / "out", **options)
     found = evaluate_models(config)
-    after = [f._cache_size() for f in (vmapped.init, vmapped.step, vmapped.finish)]
+    after = [f._cache_size() for f in (vmapped.init, vmapped.step, vmapped._decided)]
     assert [b - a for a, b in zip(before, after, strict=True)] == [2, 2, 2]  # bim, ours
     assert len(found["attacks"]) == 9
