@@ -161,6 +161,15 @@ def test_wings_import_no_jax_before_they_are_used():
     assert (done.stdout.split(), done.stderr) == (["False", "False"], "")
 
 
+def test_the_core_loads_nothing_but_jax_and_optax():
+    """Who uses it in a program of their own waits for no more."""
+    parts = "; ".join(f"import bfjax.{part}" for part in CORE)
+    heavy = ("flax", "orbax", "grain", "pyarrow", "matplotlib", "scipy.stats", "PIL", "tyro")
+    program = f"import sys; {parts}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 def _public():
     for module in (bfjax.field, bfjax.attack, bfjax.attacks, bfjax.explain, bfjax.metrics):
         for name, value in vars(module).items():

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bfjax import models
 from experiments.benchmark.alternate import alternate
+from experiments.benchmark.start import checkpoint, second_start
 
 SIDE = 64
 # Attacks phantoms and prints the seconds of the attack, those since the start of the process, and
@@ -61,12 +61,6 @@ def run(
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def checkpoint(folder: Path, architecture: str = "convnet", *, side: int | None = None) -> Path:
-    """An untrained classifier of phantoms: what it answers does not matter to the clock."""
-    known = {"class_names": ("NORMAL", "PNEUMONIA"), "image_size": side or SIDE, "resize": "squash"}
-    return models.save(models.build(architecture, num_classes=2), folder, metadata=known)
-
-
 def scaling(counts: Sequence[int] = (10, 100, 1000, 10000)) -> dict[str, Any]:
     """Seconds and memory against the number of images.
 
@@ -78,7 +72,7 @@ def scaling(counts: Sequence[int] = (10, 100, 1000, 10000)) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        model, cache = checkpoint(root / "model"), root / "cache"
+        model, cache = checkpoint(root / "model", side=SIDE), root / "cache"
         run(root / "warm", model, count=16, batch=16, cache=cache)
         found = {n: run(root / str(n), model, count=n, batch=16, cache=cache) for n in counts}
     return {str(n): one for n, one in found.items()}
@@ -97,7 +91,7 @@ def devices(*, count: int = 512, repetitions: int = 5) -> dict[str, Any]:
     seconds: dict[int, list[float]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        model, cache = checkpoint(root / "model"), root / "cache"
+        model, cache = checkpoint(root / "model", side=SIDE), root / "cache"
         for turn in range(repetitions + 1):
             for n, times in seconds.items():
                 folder = root / f"{n}-{turn}"
@@ -106,26 +100,6 @@ def devices(*, count: int = 512, repetitions: int = 5) -> dict[str, Any]:
                     times.append(one["attack"])
     ratio = statistics.median(seconds[2]) / statistics.median(seconds[1])
     return {"one": seconds[1], "two": seconds[2], "ratio": ratio}
-
-
-def second_start(architectures: Sequence[str]) -> dict[str, Any]:
-    """Seconds from the start of a process to the end of its first batch, and once more.
-
-    Args:
-      architectures: of the classifiers, at 224 pixels.
-
-    Returns:
-      For each, the seconds of the first and of the second process.
-    """
-    found = {}
-    for architecture in architectures:
-        with tempfile.TemporaryDirectory() as name:
-            root = Path(name)
-            model = checkpoint(root / "model", architecture, side=224)
-            options = {"count": 4, "batch": 4, "cache": root / "cache"}
-            first, second = (run(root / turn, model, **options) for turn in ("a", "b"))
-        found[architecture] = {"first": first["process"], "second": second["process"]}
-    return found
 
 
 def steps_not_taken(*, network: str, repetitions: int = 5) -> dict[str, Any]:

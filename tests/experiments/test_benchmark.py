@@ -10,7 +10,7 @@ import pytest
 
 from bfjax import models
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import contenders, gpu, readme, tables, whole
+from experiments.benchmark import contenders, gpu, readme, start, tables, whole
 from experiments.benchmark import rows as rows_module
 from experiments.benchmark.alternate import Timing, alternate
 from experiments.benchmark.rows import NETWORKS, OURS, Row, rows
@@ -254,3 +254,16 @@ def test_whole_runs_report_seconds_and_memory(monkeypatch):
 def test_a_whole_run_that_fails_says_why(tmp_path):
     with pytest.raises(RuntimeError, match="no checkpoint at"):
         whole.run(tmp_path / "out", tmp_path / "none", count=1, batch=1, cache=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_second_start_is_told_by_its_parts():
+    (found,) = start.second_start(("convnet",), side=32, count=2).values()
+    first, second = found["first"], found["second"]
+    assert (
+        first["parts"].keys() == second["parts"].keys() >= {"imports", "tracing", "steps", "rest"}
+    )
+    assert second["parts"]["compiling or loading"] < first["parts"]["compiling or loading"]
+    for one in (first, second):
+        assert min(one["parts"].values()) > 0
+        assert sum(one["parts"].values()) == pytest.approx(one["process"])
