@@ -152,8 +152,10 @@ def _linear(table, x, y):
 
 def _linear_in_chunks(table, x, y):
     """The powers of a chunk stay in a core's cache, those of an image would not."""
-    missing = -x.size % _CHUNK
-    chunks = (jnp.pad(v, (0, missing)).reshape(-1, _CHUNK) for v in (x, y))
+    # without a rest where that goes: XLA would pad inside the loop that makes x, pixel by pixel
+    whole = (size for size in range(_CHUNK, _CHUNK // 2, -1) if x.size % size == 0)
+    chunk = next(whole, _CHUNK)
+    chunks = (jnp.pad(v, (0, -x.size % chunk)).reshape(-1, chunk) for v in (x, y))
     product = jax.checkpoint(lambda xy: _product(table, *xy))
     return jax.lax.map(product, tuple(chunks)).reshape(-1)[: x.size]
 
