@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from bfjax import data
 from bfjax.training.augmentation import Augmentation
-from bfjax.training.step import Step, TrainState, make_step, start
+from bfjax.training.step import make_step
 
 Select = Literal["loss", "auc", "shifted"]
 
@@ -30,8 +30,6 @@ class Plan:
       training: the images that it learns from.
       validation: those held out, by patient.
       graph: of the network.
-      params: of the network, at the start.
-      statistics: of its batch normalisations, at the start.
       optimizer: over all epochs.
       class_weights: of the loss.
       augmentation: of the images.
@@ -56,8 +54,6 @@ class Plan:
     training: data.Source
     validation: data.Source
     graph: Any
-    params: Any
-    statistics: Any
     optimizer: optax.GradientTransformation
     class_weights: Float[Array, " k"]
     augmentation: Augmentation
@@ -84,13 +80,7 @@ class Plan:
         """The side of the images in an epoch, counted from 0."""
         return self.sides[min(epoch, len(self.sides) - 1)]
 
-    def start(self) -> TrainState:
-        """The state before the first step."""
-        return start(
-            self.params, self.statistics, self.optimizer.init(self.params), average=self.average
-        )
-
-    def step_at(self, size: int, placed: jax.sharding.Sharding) -> Step:
+    def step_at(self, size: int, placed: jax.sharding.Sharding) -> Any:
         """The training step for images of a side, its new state on the devices of `placed`."""
         return make_step(
             self.graph,
