@@ -76,14 +76,14 @@ class Attack:
     """An attack: perturbation × loss and penalty × gradient transformation × projection.
 
     It ascends `loss(predict(apply(params, image)), label) - penalty(params)` (Eq. 5). An `Attack`
-    is a pytree: the arrays inside its callables are leaves, the rest is static, so under
-    `jax.jit` there is one compilation per attack and image shape.
+    is a pytree: its numbers and the arrays inside its callables are leaves, the rest is static, so
+    under `jax.jit` attacks that differ in numbers share a compilation.
 
     Attributes:
       perturbation: how parameters change the image.
       loss: `(logits, label) -> scalar`, raised.
       optimizer: any optax transformation; as in optax, it is handed the gradient of what is to be
-        lowered, here `penalty - loss`.
+        lowered, here `penalty - loss`. Numbers of `bfjax.attack.with_hyperparameters` are leaves.
       num_steps: how many steps `run` takes, at least 1.
       penalty: `params -> scalar`, lowered, or `None`.
       project: `(params, image) -> params` after each step, or `None`.
@@ -98,7 +98,7 @@ class Attack:
 
     perturbation: Perturbation
     loss: Loss = dataclasses.field(metadata={"static": True})
-    optimizer: optax.GradientTransformation = dataclasses.field(metadata={"static": True})
+    optimizer: optax.GradientTransformation
     num_steps: int = dataclasses.field(metadata={"static": True})
     penalty: Callable[[Params], Scalar] | None = None
     project: Callable[[Params, Image], Params] | None = None
@@ -110,7 +110,7 @@ class Attack:
     iterate: str = dataclasses.field(default="last", metadata={"static": True})
 
     def __post_init__(self):
-        for name in ("perturbation", "penalty", "project", "transform"):
+        for name in ("perturbation", "optimizer", "penalty", "project", "transform"):
             object.__setattr__(self, name, as_pytree(getattr(self, name)))
         for name in ("num_steps", "num_draws"):
             if getattr(self, name) < 1:
@@ -190,8 +190,8 @@ class AttackResult(NamedTuple):
 class Search(Protocol):
     """An attack that is no single ascent but a search, such as Carlini and Wagner's.
 
-    It is hashable and static under `jax.jit`; `bfjax.run` and `bfjax.run_batch` take it in place
-    of an `Attack`.
+    It is a pytree, its numbers leaves and the rest static under `jax.jit`; `bfjax.run` and
+    `bfjax.run_batch` take it in place of an `Attack`.
     """
 
     @property

@@ -23,15 +23,16 @@ EXPERIMENTS = PACKAGE.parent / "experiments"
 # Each may import those that its row names, all of them above it: no circle, and none upwards.
 LAYERS = {
     "types": set(),
+    "numbers": {"types"},
     "memory": set(),
     "progress": set(),
     "estimate": set(),
-    "field": {"types"},
+    "field": {"types", "numbers"},
     "metrics": {"types"},
     "storage": {"types"},
-    "attack": {"types", "field"},
-    "attacks": {"types", "field", "attack"},
-    "explain": {"types", "field", "attack"},
+    "attack": {"types", "numbers", "field"},
+    "attacks": {"types", "numbers", "field", "attack"},
+    "explain": {"types", "numbers", "field", "attack"},
     "models": {"types", "storage"},
     "data": {"types", "storage"},
     "evaluation": {
@@ -45,8 +46,8 @@ LAYERS = {
     "report": {"progress", "estimate", "metrics", "storage", "attacks", "evaluation"},
     "cli": {"memory", "estimate", "models", "data", "evaluation", "training"},
 }
-GROUND = ("types", "memory", "progress", "estimate")
-CORE = ("types", "field", "attack", "attacks", "explain", "metrics")
+GROUND = ("types", "numbers", "memory", "progress", "estimate")
+CORE = ("types", "numbers", "field", "attack", "attacks", "explain", "metrics")
 OF_THE_CORE = {"__future__", "bfjax", "jax", "jaxtyping", "numpy", "optax"}
 WINGS = ("storage", "data", "evaluation", "evaluation.maps", "training", "report", "cli")
 

@@ -19,7 +19,8 @@ from tests.evaluation.test_attack import checkpoint
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "experiments/README.md",
-                                   "bfjax/cli/README.md", "bfjax/models/README.md")]  # fmt: skip
+                                   "bfjax/attack/README.md", "bfjax/cli/README.md",
+                                   "bfjax/models/README.md")]  # fmt: skip
 each_guide = pytest.mark.parametrize(
     "guide", GUIDES, ids=lambda path: path.relative_to(ROOT).as_posix()
 )
@@ -58,6 +59,26 @@ def test_the_models_of_ones_own_are_attacked(tmp_path, monkeypatch):
             exec(compile(code, "bfjax/models/README.md", "exec"), names)
             if "run_batch" in code:
                 assert names["result"].adversarial.shape == (2, 32, 32, 1)
+
+
+@pytest.mark.slow
+def test_the_experiments_with_gradient_transformations_run(tmp_path, monkeypatch):
+    checkpoint(tmp_path / "bfjax-demo" / "model", image_size=96)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for code in blocks((ROOT / "bfjax" / "attack" / "README.md").read_text(encoding="utf-8")):
+        exec(compile(code, "bfjax/attack/README.md", "exec"), names)
+        if "for rate in" in code:
+            assert names["compiled"]._cache_size() == 1
+    curve, one = names["curve"](names["bounds"]), names["result"].logits
+    assert (jnp.diff(curve) > 0).all()  # a wider bound, a stronger attack
+    assert len(one) == len(curve)
+    assert names["margins"][-1] > names["margins"][0]  # the schedule that was found is better
+    assert names["sparse"][1.0] == pytest.approx(names["found"]["sign steps"], abs=1e-4)
+    assert all(np.isfinite(list(names["found"].values())))
+    (slope, kept), (same, less) = names["whole"], names["less"]
+    assert slope == pytest.approx(same, rel=1e-3)
+    assert less < kept / 4
 
 
 def anchors(path):

@@ -87,7 +87,15 @@ from bfjax.attack.projections import image_ball, onto_ball, parameter_ball
 from bfjax.attack.random_starts import restarts
 from bfjax.attack.search import minimal, smallest_step
 from bfjax.attack.stream import Done, run_stream
-from bfjax.attack.transforms import Norm, gaussian_smoothing, normalize, steepest
+from bfjax.attack.transforms import (
+    Norm,
+    chain,
+    gaussian_smoothing,
+    normalize,
+    steepest,
+    with_hyperparameters,
+)
+from bfjax.attack.vmapped import logits_of
 
 __all__ = [
     "Done",
@@ -95,6 +103,7 @@ __all__ = [
     "Reduction",
     "binary_cross_entropy",
     "binary_margin",
+    "chain",
     "check_batch",
     "check_class",
     "cross_entropy",
@@ -109,6 +118,7 @@ __all__ = [
     "is_wrong",
     "jpeg_rounding",
     "l1_penalty",
+    "logits_of",
     "margin",
     "minimal",
     "normalize",
@@ -128,4 +138,5 @@ __all__ = [
     "step",
     "targeted",
     "warn_of_probabilities",
+    "with_hyperparameters",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, Key, Shaped, UInt32
 
 from bfjax.attack import vmapped
+from bfjax.numbers import check_scalars
 from bfjax.types import Attack, AttackResult, Predict, Search, as_key, as_pytree
 
 
@@ -30,9 +31,12 @@ def run_batch(
     full speed (see `run`), lets a caller show progress, and can be interrupted between steps.
     Weights held by `predict` as a pytree (`jax.tree_util.Partial(apply, params)`, an Equinox or
     NNX module) travel as arguments: another checkpoint of the same architecture compiles nothing.
+    So do the attack's numbers: another ε compiles nothing.
 
     Args:
-      attack: the attack; one that searches is run as a whole, without `on_step`.
+      attack: the attack; one that searches is run as a whole, without `on_step`. Each of its
+        numbers is one value or an array (batch,) of one for each image, such as
+        `bim(epsilon=epsilons)`: with copies of one image that is a whole strength curve.
       predict: the classifier of one image.
       images: (batch, h, w, c), float in [0, 1].
       labels: (batch,), the true classes (the targets, for a targeted attack); of a model with one
@@ -47,8 +51,8 @@ def run_batch(
 
     Raises:
       ValueError: for images that are no floats, hold NaN or leave [0, 1]; labels that are no
-        class of `predict`; a size that is not the attack's; what is no key. It names the first bad
-        image.
+        class of `predict`; a size that is not the attack's; what is no key; a number of the attack
+        of another shape. It names the first bad image.
 
     Warns:
       UserWarning: when `predict` seems to return probabilities instead of logits, see
@@ -67,6 +71,7 @@ def run_batch(
     """
     images, labels = (a if hasattr(a, "shape") else np.asarray(a) for a in (images, labels))
     check_batch(predict, images, labels)
+    check_scalars(attack, images=len(images))
     images, labels, predict = jnp.asarray(images), jnp.asarray(labels), as_pytree(predict)
     keys = as_key(key)
     if keys is not None and keys.ndim == 0:
@@ -74,7 +79,7 @@ def run_batch(
     if keys is not None and keys.shape != (len(images),):
         raise ValueError(f"key is one key or {len(images)}, one an image; got shape {keys.shape}")
     if not isinstance(attack, Attack):
-        result, seen = _search(attack, predict, images, labels, keys)
+        result, seen = vmapped.search(attack, predict, images, labels, keys)
         if warn:
             warn_of_probabilities(np.concatenate([seen, result.logits]), stacklevel=3)
         return result
@@ -85,21 +90,17 @@ def run_batch(
         if on_step is not None:
             jax.block_until_ready(info)
             on_step(done + 1)
-    trace = jax.tree.map(lambda *steps: jnp.stack(steps, axis=1), *infos)
+    trace = vmapped.side_by_side(infos)
     result = vmapped.finish(attack, predict, images, labels, state, trace)
     if warn:
-        seen = np.concatenate([trace.logits, result.logits[:, None]], axis=1)
+        seen = np.concatenate([trace.logits, np.asarray(result.logits)[:, None]], axis=1)
         warn_of_probabilities(seen, stacklevel=3)
     return result
 
 
 @jax.jit
-def _search(attack, predict, images, labels, keys):
-    """The result, and what the model says of the clean images."""
-    clean = jax.vmap(predict)(images)
-    if keys is None:
-        return jax.vmap(lambda x, y: attack.run(predict, x, y))(images, labels), clean
-    return jax.vmap(lambda x, y, k: attack.run(predict, x, y, key=k))(images, labels, keys), clean
+def _extremes(images):
+    return images.min((1, 2, 3)), images.max((1, 2, 3))
 
 
 @jax.jit
@@ -146,8 +147,7 @@ def check_batch(
             f"labels are integers, got {labels.dtype}: class numbers (of one-hot labels the "
             "argmax), or for heads of several labels 0 and 1"
         )
-    axes = (1, 2, 3)
-    low, high = (np.asarray(f(images, axis=axes), np.float32) for f in (jnp.min, jnp.max))
+    low, high = (np.asarray(ends, np.float32) for ends in _extremes(images))
     bad = np.flatnonzero(~((low >= 0) & (high <= 1)))  # written so that NaN is bad
     if len(bad):
         i = int(bad[0])

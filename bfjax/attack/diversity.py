@@ -16,14 +16,14 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from bfjax.attack.transforms import gaussian_kernel, smoothed
+from bfjax.attack.transforms import check_kernel, gaussian_kernel, smoothed
+from bfjax.numbers import Number, check_numbers, with_numbers
 from bfjax.types import Image, Logits, Params, Perturbation, Predict, PRNGKey, as_key, as_pytree
 
 View = Callable[[PRNGKey, Image], Image]
 
 
-@functools.cache  # equal views are the same function, and share a compilation
-def resize_and_pad(*, smallest: float = 0.9, probability: float = 0.5) -> View:
+def resize_and_pad(*, smallest: Number = 0.9, probability: Number = 0.5) -> View:
     """DIM's view: the image shrunk by a random factor and put somewhere into a black frame.
 
     Args:
@@ -43,21 +43,20 @@ def resize_and_pad(*, smallest: float = 0.9, probability: float = 0.5) -> View:
 
     Reference: Xie et al., Improving Transferability with Input Diversity, CVPR 2019, Eq. 5.
     """
-    if not 0 < smallest <= 1 or not 0 <= probability <= 1:
-        raise ValueError(f"smallest in (0, 1], probability in [0, 1]: {smallest=}, {probability=}")
-
-    def view(key: PRNGKey, image: Image) -> Image:
-        size, place, coin = jax.random.split(as_key(key), 3)
-        factor = jax.random.uniform(size, minval=smallest, maxval=1.0)
-        room = (1 - factor) * jnp.asarray(image.shape[:2])
-        framed = _placed(image, jnp.stack([factor, factor]), room * jax.random.uniform(place, (2,)))
-        return jnp.where(jax.random.bernoulli(coin, probability), framed, image)
-
-    return view
+    check_numbers(above=0, at_most=1, smallest=smallest)
+    check_numbers(at_least=0, at_most=1, probability=probability)
+    return with_numbers(_resize_and_pad, smallest=smallest, probability=probability)
 
 
-@functools.cache
-def random_resize(*, smallest: float = 0.5) -> View:
+def _resize_and_pad(key: PRNGKey, image: Image, *, smallest: Any, probability: Any) -> Image:
+    size, place, coin = jax.random.split(as_key(key), 3)
+    factor = _factor(size, smallest)
+    room = (1 - factor) * jnp.asarray(image.shape[:2])
+    framed = _placed(image, jnp.stack([factor, factor]), room * jax.random.uniform(place, (2,)))
+    return jnp.where(jax.random.bernoulli(coin, probability), framed, image)
+
+
+def random_resize(*, smallest: Number = 0.5) -> View:
     """The image as it comes back from a smaller copy of itself: a loss of fine detail.
 
     Args:
@@ -73,23 +72,21 @@ def random_resize(*, smallest: float = 0.5) -> View:
       >>> random_resize()(jax.random.key(0), jnp.ones((8, 8, 1))).shape
       (8, 8, 1)
     """
-    if not 0 < smallest <= 1:
-        raise ValueError(f"smallest is a factor in (0, 1], got {smallest}")
-
-    def view(key: PRNGKey, image: Image) -> Image:
-        factor = jax.random.uniform(as_key(key), minval=smallest, maxval=1.0)
-        scale, none = jnp.stack([factor, factor]), jnp.zeros(2)
-        small = _placed(image, scale, none, antialias=True)
-        # beyond the small copy lies black: its own border is repeated there before it grows
-        edge = [jnp.minimum(jnp.arange(n), jnp.floor(n * factor) - 1) for n in image.shape[:2]]
-        small = small[edge[0].astype(int)][:, edge[1].astype(int)]
-        return _placed(small, 1 / scale, none)
-
-    return view
+    check_numbers(above=0, at_most=1, smallest=smallest)
+    return with_numbers(_random_resize, smallest=smallest)
 
 
-@functools.cache
-def random_window(*, level: float = 0.1, width: float = 0.2) -> View:
+def _random_resize(key: PRNGKey, image: Image, *, smallest: Any) -> Image:
+    factor = _factor(as_key(key), smallest)
+    scale, none = jnp.stack([factor, factor]), jnp.zeros(2)
+    small = _placed(image, scale, none, antialias=True)
+    # beyond the small copy lies black: its own border is repeated there before it grows
+    edge = [jnp.minimum(jnp.arange(n), jnp.floor(n * factor) - 1) for n in image.shape[:2]]
+    small = small[edge[0].astype(int)][:, edge[1].astype(int)]
+    return _placed(small, 1 / scale, none)
+
+
+def random_window(*, level: Number = 0.1, width: Number = 0.2) -> View:
     """Another window and level, as a radiologist's viewer draws them: clip((x − ½ − l) w + ½).
 
     Args:
@@ -107,14 +104,15 @@ def random_window(*, level: float = 0.1, width: float = 0.2) -> View:
       >>> view(jax.random.key(0), jnp.full((1, 1, 1), 0.25)).item()
       0.25
     """
-    if not level >= 0 or not 0 <= width < 1:
-        raise ValueError(f"level ≥ 0 and width in [0, 1), got {level=}, {width=}")
+    check_numbers(at_least=0, level=level)
+    check_numbers(at_least=0, below=1, width=width)
+    return with_numbers(_random_window, level=level, width=width)
 
-    def view(key: PRNGKey, image: Image) -> Image:
-        shift, gain = jax.random.uniform(as_key(key), (2,), minval=-1.0)
-        return jnp.clip((image - 0.5 - level * shift) * (1 + width * gain) + 0.5, 0, 1)
 
-    return view
+def _random_window(key: PRNGKey, image: Image, *, level: Any, width: Any) -> Image:
+    shift, gain = jax.random.uniform(as_key(key), (2,), minval=-1.0)
+    seen = jnp.clip((image - 0.5 - level * shift) * (1 + width * gain) + 0.5, 0, 1)
+    return seen.astype(image.dtype)
 
 
 def eight_bit(key: PRNGKey | None, image: Image) -> Image:
@@ -135,8 +133,7 @@ def eight_bit(key: PRNGKey | None, image: Image) -> Image:
     return _straight_through(jnp.round(255 * image) / 255, image)
 
 
-@functools.cache
-def jpeg_rounding(*, quality: int = 75) -> View:
+def jpeg_rounding(*, quality: Number = 75) -> View:
     """The image after JPEG's rounding: 8 × 8 cosine coefficients on the luminance table's grid.
 
     Chroma is not touched and nothing is encoded: for grey images these are the losses of the
@@ -158,31 +155,30 @@ def jpeg_rounding(*, quality: int = 75) -> View:
 
     Reference: ITU-T T.81, Annex A.3.3 and table K.1.
     """
-    if not 1 <= quality <= 100:
-        raise ValueError(f"quality goes from 1 to 100, got {quality}")
-    scale = 5000 / quality if quality < 50 else 200 - 2 * quality
-    table = np.clip(np.floor((_LUMINANCE * scale + 50) / 100), 1, 255)
+    check_numbers(at_least=1, at_most=100, quality=quality)
+    return with_numbers(_jpeg_rounding, quality=quality)
+
+
+def _jpeg_rounding(key: PRNGKey | None, image: Image, *, quality: Any) -> Image:
+    del key
     k, n = np.meshgrid(np.arange(8), np.arange(8), indexing="ij")
     cosines = np.cos(np.pi * (2 * n + 1) * k / 16) * np.where(k == 0, np.sqrt(1 / 8), 0.5)
-
-    def view(key: PRNGKey | None, image: Image) -> Image:
-        del key
-        h, w, c = image.shape
-        whole = jnp.pad(image, ((0, -h % 8), (0, -w % 8), (0, 0)), mode="edge")
-        blocks = whole.reshape(whole.shape[0] // 8, 8, whole.shape[1] // 8, 8, c)
-        blocks = 255 * blocks.astype(jnp.float32) - 128
-        dct = jnp.einsum("ki,aibjc,lj->akblc", cosines, blocks, cosines)
-        steps = table[None, :, None, :, None]
-        rounded = jnp.round(dct / steps) * steps
-        back = jnp.einsum("ki,akblc,lj->aibjc", cosines, rounded, cosines)
-        back = jnp.clip(jnp.round(back + 128), 0, 255).reshape(whole.shape)[:h, :w] / 255
-        return _straight_through(back.astype(image.dtype), image)
-
-    return view
+    scale = jnp.where(quality < 50, 5000 / quality, 200 - 2 * quality)
+    table = jnp.clip(jnp.floor((_LUMINANCE * scale + 50) / 100), 1, 255)
+    h, w, c = image.shape
+    whole = jnp.pad(image, ((0, -h % 8), (0, -w % 8), (0, 0)), mode="edge")
+    blocks = whole.reshape(whole.shape[0] // 8, 8, whole.shape[1] // 8, 8, c)
+    blocks = 255 * blocks.astype(jnp.float32) - 128
+    dct = jnp.einsum("ki,aibjc,lj->akblc", cosines, blocks, cosines)
+    steps = table[None, :, None, :, None]
+    rounded = jnp.round(dct / steps) * steps
+    back = jnp.einsum("ki,akblc,lj->aibjc", cosines, rounded, cosines)
+    back = jnp.clip(jnp.round(back + 128), 0, 255).reshape(whole.shape)[:h, :w] / 255
+    return _straight_through(back.astype(image.dtype), image)
 
 
 def smooth_gradient(
-    perturbation: Perturbation, *, size: int = 15, sigma: float = 7 / 3
+    perturbation: Perturbation, *, size: int = 15, sigma: Number = 7 / 3
 ) -> Perturbation:
     """The same perturbation, its gradient smoothed while it is still an image (TI).
 
@@ -208,9 +204,9 @@ def smooth_gradient(
 
     Reference: Dong et al., Evading Defenses by Translation-Invariant Attacks, CVPR 2019, Eq. 7.
     """
-    smooth = _smooth_backwards(gaussian_kernel(size, sigma))
-    apply = as_pytree(perturbation.apply)
-    return perturbation._replace(apply=Partial(_apply_smoothly, Partial(smooth), apply))
+    check_kernel(size, sigma)
+    apply = Partial(_apply_smoothly, Partial(_gaussian(size)), as_pytree(perturbation.apply))
+    return perturbation._replace(apply=with_numbers(apply, sigma=sigma))
 
 
 def ensemble(predicts: Sequence[Predict]) -> Partial:
@@ -252,22 +248,35 @@ def _placed(image: Image, scale: Array, offset: Array, *, antialias: bool = Fals
     )
 
 
+def _factor(key: PRNGKey, smallest: Any) -> Array:
+    """Evenly from [smallest, 1]."""
+    return jax.random.uniform(key, minval=smallest, maxval=1.0)
+
+
 def _straight_through(value: Image, image: Image) -> Image:
     return image + jax.lax.stop_gradient(value - image)
 
 
-def _apply_smoothly(smooth: Any, apply: Any, params: Params, image: Image) -> Image:
-    return smooth(apply(params, image))
+def _apply_smoothly(kernel: Any, apply: Any, params: Params, image: Image, *, sigma: Any) -> Image:
+    return _smooth_backwards(kernel(sigma), apply(params, image))
 
 
-@functools.cache
-def _smooth_backwards(kernel: tuple[float, ...]) -> Callable[[Image], Image]:
-    @jax.custom_vjp
-    def same(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
-        return image
+@functools.cache  # one function a size: equal attacks share a compilation
+def _gaussian(size: int) -> Callable[[Any], Array]:
+    return functools.partial(gaussian_kernel, size)
 
-    same.defvjp(lambda image: (image, None), lambda _, g: (smoothed(g, kernel),))
-    return same
+
+@jax.custom_vjp
+def _smooth_backwards(kernel: Float[Array, " size"], image: Image) -> Image:
+    """The image itself; what comes back to it is smoothed."""
+    del kernel
+    return image
+
+
+_smooth_backwards.defvjp(
+    lambda kernel, image: (image, kernel),
+    lambda kernel, g: (jnp.zeros_like(kernel), smoothed(g, kernel)),
+)
 
 
 _LUMINANCE = np.array(

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Scalar
 
+from bfjax.numbers import check_scalars
 from bfjax.types import (
     Attack,
     AttackFlags,
@@ -40,8 +41,8 @@ def init(attack: Attack, image: Image, *, key: PRNGKey | None = None) -> AttackS
       The state before the first step.
 
     Raises:
-      ValueError: when the attack is random and `key` is `None`, `key` is none, or the image is
-        not one.
+      ValueError: when the attack is random and `key` is `None`, `key` is none, the image is not
+        one, or a number of the attack has several values.
 
     Example:
       >>> import jax.numpy as jnp
@@ -50,14 +51,16 @@ def init(attack: Attack, image: Image, *, key: PRNGKey | None = None) -> AttackS
       >>> bfjax.init(attack, jnp.full((8, 8, 1), 0.5)).params.coefficients
       Array([0.], dtype=float32)
     """
+    check_scalars(attack)
     key = as_key(key)
     if attack.transform is not None and key is None:
         raise ValueError("this attack draws random transforms: pass key=jax.random.key(...)")
     start_key, key = (None, None) if key is None else jax.random.split(key)
     params = attack.perturbation.init(image, start_key)
     if attack.project is not None:
-        params = attack.project(params, image)  # a random start may lie outside
+        params = _as_before(params, attack.project(params, image))  # a random start: outside?
     best = (jnp.asarray(-jnp.inf), params) if attack.iterate == "best" else None
+    key = None if attack.transform is None else key  # else each step would compile its generator
     return AttackState(params, attack.optimizer.init(params), key, best)
 
 
@@ -115,6 +118,8 @@ def step(
     params = optax.apply_updates(state.params, updates)
     if attack.project is not None:
         params = attack.project(params, image)
+    old, new = (state.params, state.opt_state), (params, opt_state)
+    params, opt_state = _as_before(old, new)
     best = _better(state.best, info.objective, state.params)
     of_loss = gradient
     if attack.penalty is not None:  # whose gradient would hide that the classifier's is zero
@@ -126,8 +131,7 @@ def step(
             logits = predict(attack.perturbation.apply(state.params, image))
         info = info._replace(stopped=attack.stop(logits, label))
         keep = functools.partial(jnp.where, info.stopped)
-        old, new = (state.params, state.opt_state), (params, opt_state)
-        params, opt_state = jax.tree.map(keep, old, new)
+        params, opt_state = jax.tree.map(keep, old, (params, opt_state))
     return AttackState(params, opt_state, key, best), info
 
 
@@ -154,18 +158,35 @@ def finish(
 
     Example: see `run`.
     """
-
-    def result(params):
+    adversarial = attack.perturbation.apply(state.params, image)
+    logits = predict(adversarial)
+    params, flags = decided(attack, label, state, trace, logits)
+    if attack.iterate == "best":
         adversarial = attack.perturbation.apply(params, image)
-        return AttackResult(adversarial, params, predict(adversarial), trace)
+        logits = predict(adversarial)
+    return AttackResult(adversarial, params, logits, trace, flags)
 
-    last = result(state.params)
-    _, info = _lowered(attack, attack.loss(last.logits, label), last.logits, state.params)
+
+def decided(
+    attack: Attack, label: Label, state: AttackState, trace: AttackInfo, logits: Logits
+) -> tuple[Params, AttackFlags]:
+    """What is known when the classifier has answered for the last iterate.
+
+    Args:
+      attack: the attack.
+      label: as in `step`.
+      state: after the last step.
+      trace: the steps' infos, stacked.
+      logits: of the last iterate.
+
+    Returns:
+      The parameters of the iterate that is the result, and the flags.
+    """
+    _, info = _lowered(attack, attack.loss(logits, label), logits, state.params)
     flags = _flags(trace, info.objective, label)
     if attack.iterate == "last":
-        return last._replace(flags=flags)
-    _, params = _better(state.best, info.objective, state.params)
-    return result(params)._replace(flags=flags)
+        return state.params, flags
+    return _better(state.best, info.objective, state.params)[1], flags
 
 
 def run(
@@ -208,6 +229,7 @@ def run(
     Reference: Tian et al., ICME 2021, Eq. 3 and 5–7.
     """
     if not isinstance(attack, Attack):
+        check_scalars(attack)
         return attack.run(predict, image, label, key=as_key(key))
     state = init(attack, image, key=key)
     state, trace = jax.lax.scan(
@@ -224,6 +246,16 @@ def _lowered(
     """(penalty − loss, info): what the optimiser lowers, and what the step records."""
     objective = loss if attack.penalty is None else loss - attack.penalty(params)
     return -objective, AttackInfo(objective, loss, logits, jnp.float32(0), jnp.asarray(False))
+
+
+def _as_before(old: Any, new: Any) -> Any:
+    """In the types of before: a number of a wider type must not widen what is carried."""
+
+    def cast(o: Any, n: Any) -> Any:
+        same = getattr(o, "dtype", None) == getattr(n, "dtype", None)
+        return n if same else jnp.asarray(n, getattr(o, "dtype", None))
+
+    return jax.tree.map(cast, old, new)
 
 
 def _flags(trace: AttackInfo, objective: Scalar, label: Label) -> AttackFlags:

@@ -11,10 +11,13 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from bfjax.attack.transforms import Norm, check_norm, norm_of
+from bfjax.numbers import Number, check_numbers, with_numbers
 from bfjax.types import Image, Params
 
 
-def onto_ball(delta: Float[Array, "*shape"], *, norm: Norm, radius: Any) -> Float[Array, "*shape"]:
+def onto_ball(
+    delta: Float[Array, "*shape"], *, norm: Norm, radius: Number
+) -> Float[Array, "*shape"]:
     """The point of the ball ‖·‖ ≤ radius nearest (in L2) to delta.
 
     L∞ clips; L2 scales; L1 shrinks every entry by the same amount until the sum fits.
@@ -50,7 +53,7 @@ def onto_ball(delta: Float[Array, "*shape"], *, norm: Norm, radius: Any) -> Floa
     return jnp.where(inside, delta, shrunk)
 
 
-def image_ball(*, norm: Norm, radius: Any) -> Partial:
+def image_ball(*, norm: Norm, radius: Number) -> Partial:
     """For `additive`, whose params are the image: x ← clip(x0 + P(x − x0), 0, 1).
 
     Args:
@@ -61,17 +64,18 @@ def image_ball(*, norm: Norm, radius: Any) -> Partial:
       `(params, image) -> params`, for `Attack.project`.
 
     Raises:
-      ValueError: for another norm.
+      ValueError: for another norm, or a negative radius.
 
     Example:
       >>> project = image_ball(norm="linf", radius=0.25)
       >>> project(jnp.ones((1, 1, 1)), jnp.full((1, 1, 1), 0.5)).item()
       0.75
     """
-    return Partial(_IMAGE_BALLS[check_norm(norm)], radius)
+    check_numbers(at_least=0, radius=radius)
+    return with_numbers(_IMAGE_BALLS[check_norm(norm)], radius=radius)
 
 
-def parameter_ball(*, norm: Norm, radius: Any) -> Partial:
+def parameter_ball(*, norm: Norm, radius: Number) -> Partial:
     """For parameters that start at zero, such as a free log field's: B̂ ← P(B̂) (Eq. 3).
 
     Args:
@@ -82,7 +86,7 @@ def parameter_ball(*, norm: Norm, radius: Any) -> Partial:
       `(params, image) -> params`, for `Attack.project`.
 
     Raises:
-      ValueError: for another norm.
+      ValueError: for another norm, or a negative radius.
 
     Example:
       >>> parameter_ball(norm="linf", radius=0.25)(jnp.ones((1, 1)), jnp.ones((1, 1, 1))).item()
@@ -90,15 +94,16 @@ def parameter_ball(*, norm: Norm, radius: Any) -> Partial:
 
     Reference: Tian et al., ICME 2021, Eq. 3.
     """
-    return Partial(_PARAMETER_BALLS[check_norm(norm)], radius)
+    check_numbers(at_least=0, radius=radius)
+    return with_numbers(_PARAMETER_BALLS[check_norm(norm)], radius=radius)
 
 
-def _image_ball(norm: Norm, radius: Any, params: Image, image: Image) -> Image:
+def _image_ball(norm: Norm, params: Image, image: Image, *, radius: Any) -> Image:
     inside = image + onto_ball(params - image, norm=norm, radius=radius)
     return jnp.clip(inside, 0, 1)
 
 
-def _parameter_ball(norm: Norm, radius: Any, params: Params, image: Image) -> Params:
+def _parameter_ball(norm: Norm, params: Params, image: Image, *, radius: Any) -> Params:
     del image
     return jax.tree.map(lambda p: onto_ball(p, norm=norm, radius=radius), params)
 

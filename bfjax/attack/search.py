@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Scalar
 
 from bfjax.attack import loop
 from bfjax.attack.objective import is_right, is_targeted, is_wrong
+from bfjax.numbers import Number, check_numbers, has_numbers
 from bfjax.types import (
     Attack,
     AttackResult,
@@ -28,6 +29,7 @@ from bfjax.types import (
     PRNGKey,
     Search,
     as_key,
+    as_pytree,
 )
 
 
@@ -82,14 +84,14 @@ def _result(found: _Found) -> AttackResult:
     return AttackResult(found.adversarial, found.params, found.logits, found.info)
 
 
-@jax.tree_util.register_static
+@has_numbers("start", "growth", parts=("make",))
 @dataclasses.dataclass(frozen=True)
 class Minimal:
     """See `minimal`."""
 
     make: Callable[[Any], Attack]
-    start: float
-    growth: float
+    start: Number
+    growth: Number
     num_tries: int
     num_bisections: int
 
@@ -128,7 +130,7 @@ class Minimal:
             good, bad = jnp.where(fooled, epsilon, good), jnp.where(fooled, bad, epsilon)
             return good, bad, _smaller(found, new, fooled)
 
-        start = jnp.float32(self.start)
+        start = jnp.asarray(self.start, jnp.float32)
         found = _start(
             self, predict, image, label, loop.init(self.make(start), image, key=key).params
         )
@@ -146,8 +148,8 @@ class Minimal:
 def minimal(
     make: Callable[[Any], Attack],
     *,
-    start: float = 0.3,
-    growth: float = 1.5,
+    start: Number = 0.3,
+    growth: Number = 1.5,
     num_tries: int = 20,
     num_bisections: int = 20,
 ) -> Minimal:
@@ -179,12 +181,10 @@ def minimal(
       >>> round(float(result.trace.epsilon), 3)
       0.2
     """
-    if not start > 0 or not growth >= 1 or min(num_tries, num_bisections) < 0:
-        raise ValueError(
-            f"start > 0, growth ≥ 1 and numbers ≥ 0, got {start=}, {growth=}, {num_tries=}, "
-            f"{num_bisections=}"
-        )
-    return Minimal(make, start, growth, num_tries, num_bisections)
+    check_numbers(above=0, start=start)
+    check_numbers(at_least=1, growth=growth)
+    check_numbers(at_least=0, num_tries=num_tries, num_bisections=num_bisections)
+    return Minimal(as_pytree(make), start, growth, num_tries, num_bisections)
 
 
 @jax.tree_util.register_dataclass

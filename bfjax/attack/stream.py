@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Integer
 
 from bfjax.attack import vmapped
 from bfjax.attack.batch import check_batch, warn_of_probabilities
+from bfjax.numbers import check_scalars
 from bfjax.types import (
     Attack,
     AttackInfo,
@@ -78,7 +79,7 @@ def run_stream(
       `Done`, of `batch_size` images, in the end of fewer.
 
     Raises:
-      ValueError: as `run_batch`, or for a batch size below 1.
+      ValueError: as `run_batch`, for a batch size below 1, or a number with several values.
 
     Warns:
       UserWarning: as `run_batch`, once.
@@ -94,6 +95,7 @@ def run_stream(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_scalars(attack)
     found = _stream(
         attack, as_pytree(predict), iter(examples), batch_size, as_key(key), place, on_step
     )

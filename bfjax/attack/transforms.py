@@ -7,18 +7,92 @@ field, or the coefficients and control points of a bias field.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
+from jax.tree_util import Partial
 from jaxtyping import Array, Float
+
+from bfjax.numbers import Number, Numbers, check_numbers, named
+from bfjax.types import as_pytree
 
 Norm = Literal["linf", "l2", "l1"]
 """The largest absolute value, the Euclidean norm, or the sum of absolute values."""
 
 
+def with_hyperparameters(
+    make: Callable[..., optax.GradientTransformation], **hyperparameters: Any
+) -> optax.GradientTransformationExtraArgs:
+    """`make(**hyperparameters)`, its numbers leaves of the attack.
+
+    Sweeping them compiles nothing anew; they may be traced, mapped and differentiated. Plain
+    `optax.adam(0.03)` serves as well, but is static: another rate is another program.
+
+    Args:
+      make: of optax or your own. Attacks are equal, and share a program, where it is the same
+        function; `functools.partial` of it holds options that are no numbers.
+      **hyperparameters: numbers, pytrees of numbers, or `None`.
+
+    Returns:
+      The transformation.
+
+    Raises:
+      ValueError: for what is no number, such as a flag or a schedule.
+
+    Example:
+      >>> adam = with_hyperparameters(optax.adam, learning_rate=0.5)
+      >>> update, _ = adam.update(jnp.ones(1), adam.init(jnp.ones(1)))
+      >>> update.round(3).tolist(), jax.tree.leaves(adam)
+      ([-0.5], [0.5, 0.5])
+    """
+    for name, value in hyperparameters.items():
+        for leaf in jax.tree.leaves(value):
+            if isinstance(leaf, bool) or callable(leaf):
+                raise ValueError(
+                    f"{name}={leaf!r} is no number: hold it by functools.partial of the function"
+                )
+            check_numbers(**{name: leaf})
+    return _later(make, (), named(**hyperparameters))
+
+
+def chain(*pieces: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """`optax.chain`, whose pieces keep their numbers as leaves.
+
+    Args:
+      *pieces: applied in this order.
+
+    Returns:
+      The transformation.
+
+    Example:
+      >>> both = chain(normalize("l1"), steepest("linf", 0.5))
+      >>> both.update(jnp.asarray([3.0, -1.0]), both.init(jnp.ones(2)))[0].tolist()
+      [-0.5, 0.5]
+    """
+    return _later(optax.chain, tuple(map(as_pytree, pieces)), named())
+
+
+def _later(make: Any, pieces: tuple, numbers: Numbers) -> optax.GradientTransformationExtraArgs:
+    """What `make` makes, made only when it is called: until then all that it needs is leaves."""
+    bound = as_pytree(make), pieces, numbers
+    return optax.GradientTransformationExtraArgs(Partial(_init, *bound), Partial(_update, *bound))
+
+
+def _init(make: Any, pieces: tuple, numbers: Numbers, params: Any) -> Any:
+    return make(*pieces, **numbers.by_name()).init(params)
+
+
+def _update(
+    make: Any, pieces: tuple, numbers: Numbers, updates: Any, state: Any, params: Any = None, **rest
+) -> Any:
+    made = optax.with_extra_args_support(make(*pieces, **numbers.by_name()))
+    return made.update(updates, state, params, **rest)
+
+
+@functools.cache  # one function a norm: equal attacks share a compilation
 def normalize(norm: Norm) -> optax.GradientTransformation:
     """Divides each leaf by its norm, g / ‖g‖; a leaf of zeros stays zero.
 
@@ -47,7 +121,7 @@ def _unit(g: Array, *, norm: Norm) -> Array:
     return g / jnp.where(size > 0, size, 1).astype(g.dtype)
 
 
-def gaussian_smoothing(*, size: int = 15, sigma: float = 7 / 3) -> optax.GradientTransformation:
+def gaussian_smoothing(*, size: int = 15, sigma: Number = 7 / 3) -> optax.GradientTransformation:
     """The gradient convolved with a Gaussian along its first two axes, w * g (TI-FGSM).
 
     Leaves of fewer than two axes are left alone. For a bias field, whose parameters are no image,
@@ -71,14 +145,22 @@ def gaussian_smoothing(*, size: int = 15, sigma: float = 7 / 3) -> optax.Gradien
 
     Reference: Dong et al., Evading Defenses by Translation-Invariant Attacks, CVPR 2019, Eq. 7.
     """
-    kernel = gaussian_kernel(size, sigma)
-    one = functools.partial(smoothed, kernel=kernel)
-    return optax.stateless(
-        lambda updates, _: jax.tree.map(lambda g: one(g) if g.ndim >= 2 else g, updates)
-    )
+    check_kernel(size, sigma)
+    return with_hyperparameters(_smoothing(size), sigma=sigma)
 
 
-def steepest(norm: Norm, step_size: Any) -> optax.GradientTransformation:
+@functools.cache
+def _smoothing(size: int) -> Callable[..., optax.GradientTransformation]:
+    def make(*, sigma: Number) -> optax.GradientTransformation:
+        one = functools.partial(smoothed, kernel=gaussian_kernel(size, sigma))
+        return optax.stateless(
+            lambda updates, _: jax.tree.map(lambda g: one(g) if g.ndim >= 2 else g, updates)
+        )
+
+    return make
+
+
+def steepest(norm: Norm, step_size: Number) -> optax.GradientTransformation:
     """The step of a length that raises a linear loss most: sign(g) on L∞, g / ‖g‖ on L2 and L1.
 
     Args:
@@ -97,13 +179,22 @@ def steepest(norm: Norm, step_size: Any) -> optax.GradientTransformation:
       [-0.3, 0.4]
     """
     if check_norm(norm) == "linf":
-        return optax.sign_sgd(step_size)
+        return with_hyperparameters(optax.sign_sgd, learning_rate=step_size)
+    return with_hyperparameters(_ALONG[norm], step_size=step_size)
+
+
+def _along(norm: Norm, *, step_size: Any) -> optax.GradientTransformation:
     return optax.stateless(
         lambda updates, _: jax.tree.map(lambda g: -step_size * _unit(g, norm=norm), updates)
     )
 
 
-def smoothed(x: Float[Array, "h w *rest"], kernel: tuple[float, ...]) -> Float[Array, "h w *rest"]:
+_ALONG = {norm: functools.partial(_along, norm) for norm in get_args(Norm)}
+
+
+def smoothed(
+    x: Float[Array, "h w *rest"], kernel: Float[Array, " size"]
+) -> Float[Array, "h w *rest"]:
     """Convolves along the first two axes with a symmetric kernel, zeros beyond the border.
 
     Args:
@@ -114,10 +205,11 @@ def smoothed(x: Float[Array, "h w *rest"], kernel: tuple[float, ...]) -> Float[A
       The same shape.
 
     Example:
-      >>> smoothed(jnp.ones((1, 2)), (0.25, 0.5, 0.25)).tolist()
+      >>> smoothed(jnp.ones((1, 2)), jnp.asarray([0.25, 0.5, 0.25])).tolist()
       [[0.375, 0.375]]
     """
     reach = len(kernel) // 2
+    kernel = kernel.astype(x.dtype)
     for axis in (0, 1):
         # shifted sums: inside a loop XLA's CPU backend runs them fast, whatever the gradient
         padded = jnp.pad(x, [(reach, reach) if i == axis else (0, 0) for i in range(x.ndim)])
@@ -135,7 +227,7 @@ def norm_of(x: Array, norm: Norm) -> Array:
       norm: `"linf"`, `"l2"` or `"l1"`.
 
     Returns:
-      A scalar.
+      A scalar; its slope at x = 0 is 0.
 
     Example:
       >>> norm_of(jnp.asarray([[3.0], [-4.0]]), "l2").item()
@@ -144,7 +236,11 @@ def norm_of(x: Array, norm: Norm) -> Array:
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     if norm == "linf":
         return jnp.max(jnp.abs(x))
-    return jnp.sum(jnp.abs(x)) if norm == "l1" else jnp.sqrt(jnp.sum(x * x))
+    if norm == "l1":
+        return jnp.sum(jnp.abs(x))
+    squared = jnp.sum(x * x)
+    # the slope of √ is infinite at 0, where the norm's is taken to be 0
+    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
 
 
 def check_norm(norm: Norm) -> Norm:
@@ -165,7 +261,7 @@ def check_norm(norm: Norm) -> Norm:
     return norm
 
 
-def gaussian_kernel(size: int, sigma: float) -> tuple[float, ...]:
+def gaussian_kernel(size: int, sigma: Number) -> Float[Array, " size"]:
     """The weights of a sampled Gaussian, their sum one.
 
     Args:
@@ -173,16 +269,31 @@ def gaussian_kernel(size: int, sigma: float) -> tuple[float, ...]:
       sigma: in pixels.
 
     Returns:
-      As many numbers.
+      (size,), float32.
 
     Raises:
       ValueError: for an even size or a sigma that is not positive.
 
     Example:
-      >>> [round(w, 3) for w in gaussian_kernel(3, 1.0)]
-      [0.274, 0.452, 0.274]
+      >>> gaussian_kernel(3, 1.0).round(3).tolist()
+      [0.274..., 0.452..., 0.274...]
     """
-    if size < 1 or size % 2 == 0 or not sigma > 0:
-        raise ValueError(f"a kernel has an odd size and a positive sigma, got {size=}, {sigma=}")
-    weights = np.exp(-0.5 * ((np.arange(size) - size // 2) / sigma) ** 2)
-    return tuple(map(float, weights / weights.sum()))
+    check_kernel(size, sigma)
+    away = jnp.arange(size) - size // 2
+    weights = jnp.exp(-0.5 * jnp.square(away / sigma))
+    return weights / weights.sum()
+
+
+def check_kernel(size: int, sigma: Number) -> None:
+    """Makes sure that there is such a Gaussian.
+
+    Args:
+      size: an odd number of pixels.
+      sigma: in pixels.
+
+    Raises:
+      ValueError: for an even size or a sigma that is not positive.
+    """
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"a kernel has an odd size, got {size}")
+    check_numbers(above=0, sigma=sigma)

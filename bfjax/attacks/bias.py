@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
 from bfjax import attack as pieces
 from bfjax import field as fields
-from bfjax.attack import Reduction, cross_entropy, l1_penalty, normalize
+from bfjax.attack import (
+    Reduction,
+    chain,
+    cross_entropy,
+    l1_penalty,
+    normalize,
+    steepest,
+    with_hyperparameters,
+)
 from bfjax.field import PolynomialTPSParams, Terms
+from bfjax.numbers import Number, check_numbers
 from bfjax.types import Attack, Image, Loss, PRNGKey
 
 LogFieldBound = Literal["clip", "project"]
@@ -26,16 +35,16 @@ def bias_field(
     min_degree: int = 1,
     grid_size: int = 16,
     terms: Terms = "literal",
-    l1_coefficients: float = 0.1,
-    l1_warp: float = 0.0,
+    l1_coefficients: Number | None = 0.1,
+    l1_warp: Number | None = 0.0,
     reduction: Reduction = "sum",
-    step_size: float = 0.06,
-    warp_step_size: float | None = None,
-    decay: float = 0.0,
+    step_size: Number = 0.06,
+    warp_step_size: Number | None = None,
+    decay: Number | None = None,
     num_steps: int = 10,
     optimizer: optax.GradientTransformation | None = None,
-    max_change: float | None = 0.1,
-    max_log_field: float | None = None,
+    max_change: Number | None = 0.1,
+    max_log_field: Number | None = None,
     log_field_bound: LogFieldBound = "clip",
     loss: Loss = cross_entropy,
     targeted: bool = False,
@@ -43,9 +52,9 @@ def bias_field(
     num_draws: int = 1,
     early_stop: bool = False,
     iterate: Literal["last", "best"] = "last",
-    start_noise: float = 0.0,
-    offset: float = 0.0,
-    extent: tuple[float, float] = (-1.0, 1.0),
+    start_noise: Number | None = None,
+    offset: Number | None = None,
+    extent: tuple[Number, Number] = (-1.0, 1.0),
     dtype: DTypeLike = jnp.float32,
 ) -> Attack:
     """The adversarial-smooth bias field attack (Eq. 4–7).
@@ -60,13 +69,13 @@ def bias_field(
       min_degree: D0 of Eq. 4.
       grid_size: control points of the warp along each axis, at least 2.
       terms: which monomials are kept, see `bfjax.field.exponents`.
-      l1_coefficients: λ_a.
-      l1_warp: λ_θ.
+      l1_coefficients: λ_a; `None` leaves that term out.
+      l1_warp: λ_θ; likewise.
       reduction: whether ‖·‖₁ is the `"sum"` or the `"mean"` of the absolute values.
       step_size: ε_a, in units of the log field.
       warp_step_size: ε_θ, in coordinates (the image is 2 wide); `None` takes `step_size`.
       decay: μ of MI-FGSM: the steps follow the sign of g ← μ g + ∇ / ‖∇‖₁, accumulated for a and
-        for θ apart, which transfers better; 0 is Eq. 6 and 7.
+        for θ apart, which transfers better; `None` is Eq. 6 and 7.
       num_steps: iterations.
       optimizer: any optax transformation in place of the two sign steps; it is handed the
         gradient of minus the objective. The step sizes and the decay are not used then.
@@ -80,8 +89,9 @@ def bias_field(
       num_draws: over how many draws of it each step's loss is averaged.
       early_stop: leave an image alone as soon as it is fooled.
       iterate: which iterate is returned, the `"last"` or the `"best"`.
-      start_noise: half-width of a random start around the identity; needs a key at `run`.
-      offset: o of X_a = (X + o)·exp(B̂) − o; 0 keeps black pixels black.
+      start_noise: half-width of a random start around the identity, which needs a key at `run`;
+        `None` starts at the identity.
+      offset: o of X_a = (X + o)·exp(B̂) − o; `None` keeps black pixels black.
       extent: coordinates of the first and last pixel centre.
       dtype: of the field and its parameters.
 
@@ -109,12 +119,9 @@ def bias_field(
         raise ValueError(
             f"log_field_bound must be one of {get_args(LogFieldBound)}, got {log_field_bound!r}"
         )
-    if warp_step_size is None:
-        warp_step_size = step_size
-    if not (step_size > 0 and warp_step_size >= 0):
-        raise ValueError(f"step sizes must be positive, got {step_size=}, {warp_step_size=}")
-    if not decay >= 0:
-        raise ValueError(f"decay must not be negative, got {decay}")
+    check_numbers(above=0, step_size=step_size)
+    check_numbers(at_least=0, warp_step_size=warp_step_size, decay=decay)
+    check_numbers(at_least=0, l1_coefficients=l1_coefficients, l1_warp=l1_warp)
     field = fields.polynomial_tps(
         (image_shape[0], image_shape[1]),
         degree=degree,
@@ -136,9 +143,9 @@ def bias_field(
         ),
         loss=pieces.targeted(loss) if targeted else loss,
         penalty=l1_penalty(
-            field.init(), PolynomialTPSParams._make((l1_coefficients, l1_warp)), reduction=reduction
+            field.init, PolynomialTPSParams._make((l1_coefficients, l1_warp)), reduction=reduction
         ),
-        optimizer=optimizer or _sign_steps(float(step_size), float(warp_step_size), float(decay)),
+        optimizer=optimizer or _momentum_and_signs(step_size, warp_step_size, decay),
         project=fields.limit_log_field(field, max_log_field) if project else None,
         num_steps=num_steps,
         transform=transform,
@@ -148,19 +155,21 @@ def bias_field(
     )
 
 
-@cache  # equal attacks then hold the same optimizer, and share a compilation
-def _sign_steps(
-    step_size: float, warp_step_size: float, decay: float
+def _momentum_and_signs(
+    step_size: Number, warp_step_size: Number | None, decay: Number | None
 ) -> optax.GradientTransformation:
+    if warp_step_size is None:
+        steps = steepest("linf", step_size)
+    else:
+        steps = with_hyperparameters(_signs, step_size=step_size, warp_step_size=warp_step_size)
+    if decay is None:
+        return steps
+    return chain(normalize("l1"), with_hyperparameters(optax.trace, decay=decay), steps)
+
+
+def _signs(*, step_size: Any, warp_step_size: Any) -> optax.GradientTransformation:
     """Eq. 6 and 7: each part of the parameters moves by its own step along its gradient's sign."""
-
-    def steps(size: float) -> optax.GradientTransformation:
-        sign = optax.sign_sgd(size)
-        return optax.chain(normalize("l1"), optax.trace(decay), sign) if decay else sign
-
-    if step_size == warp_step_size:
-        return steps(step_size)
-    return optax.partition(
-        {"a": steps(step_size), "theta": steps(warp_step_size)},
-        PolynomialTPSParams._make(("a", "theta")),
+    sizes = PolynomialTPSParams(step_size, warp_step_size)
+    return optax.stateless(
+        lambda updates, _: jax.tree.map(lambda size, g: -size * jnp.sign(g), sizes, updates)
     )

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from bfjax.attack import margin
 from bfjax.field import check_image
+from bfjax.numbers import Number, check_numbers, has_numbers
 from bfjax.types import AttackResult, Image, Label, Logits, Params, Predict, PRNGKey
 
 # The numbers of foolbox 3, so that results agree: tanh space keeps black and white finite, a
@@ -60,7 +61,7 @@ class _Descent(NamedTuple):
     best: _Candidate
 
 
-@jax.tree_util.register_static
+@has_numbers("step_size", "initial_const", "confidence")
 @dataclasses.dataclass(frozen=True)
 class CarliniWagner:
     """The attack that `carlini_wagner_l2` makes, which says more of these options.
@@ -77,9 +78,9 @@ class CarliniWagner:
 
     binary_search_steps: int
     max_steps: int
-    step_size: float
-    initial_const: float
-    confidence: float
+    step_size: Any
+    initial_const: Any
+    confidence: Any
     abort_early: bool
     targeted: bool
 
@@ -87,11 +88,10 @@ class CarliniWagner:
         for name in ("binary_search_steps", "max_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("step_size", "initial_const"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not 0 <= self.confidence < math.inf:
-            raise ValueError(f"confidence must not be negative, got {self.confidence}")
+        finite = {"below": math.inf}
+        given = {"step_size": self.step_size, "initial_const": self.initial_const}
+        check_numbers(above=0, **finite, **given)
+        check_numbers(at_least=0, **finite, confidence=self.confidence)
 
     @property
     def max_gradients(self) -> int:
@@ -199,9 +199,9 @@ def carlini_wagner_l2(
     *,
     binary_search_steps: int = 5,
     max_steps: int = 1000,
-    step_size: float = 5e-3,
-    initial_const: float = 1e-2,
-    confidence: float = 0.0,
+    step_size: Number = 5e-3,
+    initial_const: Number = 1e-2,
+    confidence: Number = 0.0,
     abort_early: bool = True,
     targeted: bool = False,
 ) -> CarliniWagner:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from bfjax.attack import check_class, of_classes
 from bfjax.field import check_image
+from bfjax.numbers import Number, check_numbers, has_numbers
 from bfjax.types import AttackResult, Image, Label, Logits, Predict, PRNGKey
 
 Variant = Literal["single", "darken", "pair"]
@@ -51,7 +52,7 @@ class _Walk(NamedTuple):
     entries: Array
 
 
-@jax.tree_util.register_static
+@has_numbers("theta", "max_changes")
 @dataclasses.dataclass(frozen=True)
 class SaliencyMap:
     """The attack that `saliency_map` makes, which says more of these options.
@@ -66,18 +67,17 @@ class SaliencyMap:
 
     variant: Variant
     max_steps: int
-    theta: float
-    max_changes: int
+    theta: Number
+    max_changes: Number
     target: int | None
 
     def __post_init__(self):
         if self.variant not in get_args(Variant):
             raise ValueError(f"variant must be one of {get_args(Variant)}, got {self.variant!r}")
-        for name in ("max_steps", "max_changes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.theta <= 1:
-            raise ValueError(f"theta must be in (0, 1], got {self.theta}")
+        if self.max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
+        check_numbers(above=0, at_most=1, theta=self.theta)
+        check_numbers(at_least=1, max_changes=self.max_changes)
 
     @property
     def max_gradients(self) -> int:
@@ -110,21 +110,23 @@ class SaliencyMap:
         clean_logits = of_classes(answer)
         check_class(label, classes=clean_logits.shape[0])
         target = self._target(clean_logits, label)
+        most = jnp.asarray(self.max_changes, int)
 
         def step(state):
             logits, toward, against = self._gradients(
                 lambda flat: of_classes(predict(flat.reshape(image.shape))), state.image, target
             )
             choose = _best_pair if self.variant == "pair" else _best_entry
-            free = state.changes < self.max_changes
+            free = state.changes < most
             entries, direction, possible = choose(toward, against, state.image, free)
             go = possible & (jnp.argmax(logits) != target) & (state.step < self.max_steps)
 
             old = state.image[entries]
-            new = jnp.clip(old + self.theta * direction.astype(old.dtype), 0, 1)
+            theta = jnp.asarray(self.theta, old.dtype)
+            new = jnp.clip(old + theta * direction.astype(old.dtype), 0, 1)
             changes = state.changes[entries]
             # An entry that a change put on the border has left the search for good.
-            after = jnp.where((new <= 0) | (new >= 1), self.max_changes, changes + 1)
+            after = jnp.where((new <= 0) | (new >= 1), most, changes + 1)
             return _Walk(
                 step=state.step + go,
                 image=state.image.at[entries].set(jnp.where(go, new, old)),
@@ -180,8 +182,8 @@ def saliency_map(
     *,
     variant: Variant = "single",
     max_steps: int = 2000,
-    theta: float = 0.1,
-    max_changes: int = 7,
+    theta: Number = 0.1,
+    max_changes: Number = 7,
     target: int | None = None,
 ) -> SaliencyMap:
     """The Jacobian-based saliency map attack (JSMA), with foolbox 2's numbers as defaults.

@@ -7,13 +7,13 @@ around the start, and X_a is cut to [0, 1].
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import optax
 
 from bfjax.attack import (
     Norm,
+    chain,
     cross_entropy,
     gaussian_smoothing,
     image_ball,
@@ -24,8 +24,10 @@ from bfjax.attack import (
     resize_and_pad,
     steepest,
     targeted,
+    with_hyperparameters,
 )
 from bfjax.field import additive, free_log_field
+from bfjax.numbers import Number, check_numbers
 from bfjax.types import Attack, Loss
 
 Domain = Literal["pixel", "log"]
@@ -46,8 +48,8 @@ class Options(TypedDict, total=False):
 
 def bim(
     *,
-    epsilon: Any = 0.1,
-    step_size: Any = None,
+    epsilon: Number = 0.1,
+    step_size: Number | None = None,
     num_steps: int = 10,
     **options: Unpack[Options],
 ) -> Attack:
@@ -82,7 +84,7 @@ def bim(
     return _compose(epsilon, step_size, num_steps, options)
 
 
-def fgsm(*, epsilon: Any = 0.1, **options: Unpack[Options]) -> Attack:
+def fgsm(*, epsilon: Number = 0.1, **options: Unpack[Options]) -> Attack:
     """FGSM: x + ε sign(∇J), one step.
 
     Args:
@@ -106,8 +108,8 @@ def fgsm(*, epsilon: Any = 0.1, **options: Unpack[Options]) -> Attack:
 
 def pgd(
     *,
-    epsilon: Any = 0.1,
-    step_size: Any = None,
+    epsilon: Number = 0.1,
+    step_size: Number | None = None,
     num_steps: int = 10,
     random_start: bool = True,
     **options: Unpack[Options],
@@ -133,16 +135,16 @@ def pgd(
 
     Reference: Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, 2017.
     """
-    noise = epsilon if random_start else 0.0
+    noise = epsilon if random_start else None
     return _compose(epsilon, step_size, num_steps, options, start_noise=noise)
 
 
 def mi_fgsm(
     *,
-    epsilon: Any = 0.1,
-    step_size: Any = None,
+    epsilon: Number = 0.1,
+    step_size: Number | None = None,
     num_steps: int = 10,
-    decay: float = 1.0,
+    decay: Number = 1.0,
     **options: Unpack[Options],
 ) -> Attack:
     """MI-FGSM: g ← μ g + ∇J / ‖∇J‖₁, x ← P(x + α sign(g)).
@@ -171,21 +173,21 @@ def mi_fgsm(
 
 def di_fgsm(
     *,
-    epsilon: Any = 0.1,
-    step_size: Any = None,
+    epsilon: Number = 0.1,
+    step_size: Number | None = None,
     num_steps: int = 10,
-    decay: float = 0.0,
-    smallest: float = 0.9,
-    probability: float = 0.5,
+    decay: Number | None = None,
+    smallest: Number = 0.9,
+    probability: Number = 0.5,
     **options: Unpack[Options],
 ) -> Attack:
-    """DIM: BIM (with μ > 0 MI-FGSM) through random resizing and padding; `run` needs a key.
+    """DIM: BIM (with μ MI-FGSM) through random resizing and padding; `run` needs a key.
 
     Args:
       epsilon: radius of the ball, in units of [0, 1] or of the log field.
       step_size: α; by default 0.02 on pixels and 0.06 on the log field.
       num_steps: iterations.
-      decay: μ, as for `mi_fgsm`.
+      decay: μ, as for `mi_fgsm`; `None` for no momentum.
       smallest: see `bfjax.attack.resize_and_pad`.
       probability: likewise.
       **options: as for `bim`.
@@ -208,12 +210,12 @@ def di_fgsm(
 
 def ti_mi_fgsm(
     *,
-    epsilon: Any = 0.1,
-    step_size: Any = None,
+    epsilon: Number = 0.1,
+    step_size: Number | None = None,
     num_steps: int = 10,
-    decay: float = 1.0,
+    decay: Number = 1.0,
     kernel_size: int = 15,
-    sigma: float = 7 / 3,
+    sigma: Number = 7 / 3,
     **options: Unpack[Options],
 ) -> Attack:
     """TI-MI-FGSM: MI-FGSM on the gradient smoothed by a Gaussian, w * ∇J.
@@ -245,14 +247,14 @@ def ti_mi_fgsm(
 
 
 def _compose(
-    epsilon: Any,
-    step_size: Any,
+    epsilon: Number,
+    step_size: Number | None,
     num_steps: int,
     options: Options,
     *,
-    start_noise: Any = 0.0,
-    decay: float | None = None,
-    kernel: tuple[int, float] | None = None,
+    start_noise: Number | None = None,
+    decay: Number | None = None,
+    kernel: tuple[int, Number] | None = None,
     transform: Any = None,
 ) -> Attack:
     if unknown := set(options) - set(Options.__annotations__):
@@ -262,35 +264,21 @@ def _compose(
         raise ValueError(f"domain must be one of {get_args(Domain)}, got {domain!r}")
     if step_size is None:
         step_size = _STEPS[domain]
-    for name, value in (("epsilon", epsilon), ("step_size", step_size)):
-        if isinstance(value, int | float) and not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
-    if decay is not None and not decay >= 0:
-        raise ValueError(f"decay must not be negative, got {decay}")
+    check_numbers(above=0, epsilon=epsilon, step_size=step_size)
+    check_numbers(at_least=0, decay=decay)
     loss, aimed = options.get("loss", cross_entropy), options.get("targeted", False)
     stop = is_right if aimed else is_wrong
     perturbation = additive if domain == "pixel" else free_log_field
     ball = image_ball if domain == "pixel" else parameter_ball
-    # numbers make equal optimizers, which share a compilation; traced ones (a search's) cannot
-    optimizer = _optimizer if isinstance(step_size, int | float) else _optimizer.__wrapped__
+    pieces = [] if kernel is None else [gaussian_smoothing(size=kernel[0], sigma=kernel[1])]
+    if decay is not None:
+        pieces += [normalize("l1"), with_hyperparameters(optax.trace, decay=decay)]
     return Attack(
         perturbation=perturbation(start_noise=start_noise),
         loss=targeted(loss) if aimed else loss,
-        optimizer=optimizer(norm, step_size, decay, kernel),
+        optimizer=chain(*pieces, steepest(norm, step_size)),
         project=ball(norm=norm, radius=epsilon),
         transform=transform,
         num_steps=num_steps,
         stop=stop if options.get("early_stop", False) else None,
     )
-
-
-@functools.cache
-def _optimizer(
-    norm: Norm, step_size: Any, decay: float | None, kernel: tuple[int, float] | None
-) -> optax.GradientTransformation:
-    pieces = []
-    if kernel is not None:
-        pieces.append(gaussian_smoothing(size=kernel[0], sigma=kernel[1]))
-    if decay:
-        pieces += [normalize("l1"), optax.trace(decay)]
-    return optax.chain(*pieces, steepest(norm, step_size))

@@ -9,9 +9,10 @@ from .finished import Rebuilt, Run, load_run
 from .flags import flags_in_words
 from .matching import among_classes, check_outputs, say_empty_classes
 from .skipping import BadFilesError, all_bad_files, without_bad_files
-from .specification import parse_attack
+from .specification import ZERO_IF_ABSENT, parse_attack
 
 __all__ = [
+    "ZERO_IF_ABSENT",
     "AttackConfig",
     "BadFilesError",
     "BiasFieldConfig",

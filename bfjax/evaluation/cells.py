@@ -22,6 +22,7 @@ from bfjax import data, storage
 from bfjax.evaluation import identity, summary
 from bfjax.evaluation.classes import ANY
 from bfjax.evaluation.identity import IMAGES
+from bfjax.evaluation.specification import ZERO_IF_ABSENT
 from bfjax.evaluation.targets import Target
 from bfjax.types import Attack, Perturbation, Search
 
@@ -143,6 +144,8 @@ class Cell:
             raise ValueError(f"{self.out} attacked {one}, not {other}: choose another --out")
         told = ("models", "images", *(["num_images"] if "images" in before else []))  # below
         same = {name: before[name] for name in told if name in before}
+        absent = [k for k in ZERO_IF_ABSENT & before.keys() if not (before[k] or settings[k])]
+        same |= {name: before[name] for name in absent}
         storage.same_settings(path, {k: v for k, v in settings.items() if k != "images"} | same)
         # first the images, of which the models' answers are
         identity.same_images(self.out, before.get("images"), self.fingerprint, self.finished)

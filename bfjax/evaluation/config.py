@@ -29,8 +29,8 @@ class BiasFieldConfig:
     """Step of the coefficients, in units of the log field."""
     warp_step_size: float | None = None
     """Step of the control points (the image is 2 wide); none: the same as --step-size."""
-    decay: float = 0.0
-    """Momentum of the gradients, mu of MI-FGSM, which transfers better; 0 is the paper's step."""
+    decay: float | None = None
+    """Momentum of the gradients, mu of MI-FGSM, which transfers better; none: the paper's."""
     num_steps: int = 10
     """Iterations."""
     max_change: float | None = 0.1
@@ -43,10 +43,10 @@ class BiasFieldConfig:
     """Which iterate is kept."""
     early_stop: bool = False
     """Leave an image as it is once it is fooled; another takes its place in the batch."""
-    start_noise: float = 0.0
-    """Half-width of a random start around the identity; 0 starts at the identity."""
-    offset: float = 0.0
-    """o of X_a = (X + o) exp(B) - o; 0 keeps black pixels black."""
+    start_noise: float | None = None
+    """Half-width of a random start around the identity; none starts at the identity."""
+    offset: float | None = None
+    """o of X_a = (X + o) exp(B) - o; none keeps black pixels black."""
     extent: tuple[float, float] = (-1.0, 1.0)
     """Coordinates of the first and the last pixel centre."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
-import scipy.stats
 from jaxtyping import Bool, Float, Int
 
 from bfjax.metrics import wilson_interval
@@ -11,7 +12,7 @@ from bfjax.metrics import wilson_interval
 Interval = tuple[float, float]
 
 LEVEL = 0.95
-_Z = float(scipy.stats.norm.ppf((1 + LEVEL) / 2))
+_Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
 _BINS = 15
 
 

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import pyarrow as pa
 
 from bfjax import data, progress, storage
-from bfjax.evaluation import gallery
 from bfjax.evaluation.cells import Cell
 from bfjax.types import Attack, Search
 
@@ -90,6 +89,8 @@ def draw_cases(cell: Cell, count: int) -> bool:
     Returns:
       Whether any was still to be drawn. Of results whose images nobody noted none is.
     """
+    from bfjax.evaluation import gallery  # Matplotlib, for those alone who draw
+
     if "images" not in storage.read_json(cell.out / "settings.json"):
         return False
     table = storage.read_shards(cell.out / "shards")

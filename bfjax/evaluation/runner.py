@@ -210,7 +210,7 @@ def attack_images(
     whole = functools.partial(feed.filled, split, cell.batch_size)
     labels = _known(cell, split, images, indices)
     # a key an image, so that results do not depend on the batches
-    keys = _keys(jax.random.key(cell.seed), whole(indices))
+    keys = _keys(cell.seed, whole(indices))
     steps: dict[str, Any] = {"on_step": lambda _: on_step(len(images))}
     if isinstance(cell.attack, Search):
         steps = {}
@@ -240,6 +240,7 @@ def _known(
     return from_text(found, names, multi_label=cell.multi_label)
 
 
-@jax.jit
-def _keys(root, indices):
+@functools.partial(jax.jit, static_argnums=0)
+def _keys(seed, indices):
+    root = jax.random.key(seed)
     return jax.vmap(lambda i: jax.random.fold_in(root, i))(indices)

@@ -24,6 +24,10 @@ import optax
 from bfjax import attack, attacks, field
 from bfjax.types import Attack, Loss, Perturbation, Search
 
+ZERO_IF_ABSENT = frozenset({"decay", "offset", "start_noise"})
+"""Options of `attacks.bias_field` that change nothing at 0, and are `None` where they are absent;
+bfjax once wrote 0 for that."""
+
 
 def parse_attack(text: str, image_shape: tuple[int, ...]) -> Attack | Search:
     """The attack that a text describes.
@@ -180,4 +184,5 @@ def from_settings(settings: Mapping[str, Any], image_shape: tuple[int, ...]) -> 
     values: dict[str, Any] = {
         k: tuple(v) if isinstance(v := settings[k], list) else v for k in options
     }
+    values |= {name: None for name in ZERO_IF_ABSENT & options if not values[name]}
     return attacks.bias_field(image_shape, **values)

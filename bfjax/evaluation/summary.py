@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import scipy.stats
 from rich.console import Console
 from rich.table import Table
 
@@ -130,9 +129,11 @@ _MEANS = (
 
 def _paired(differences: np.ndarray) -> dict[str, float | None]:
     """The mean of paired differences, with Student's 95 % interval."""
+    from scipy import stats  # half a second, for those alone who measure
+
     mean, n = float(differences.mean()), len(differences)
-    error = float(scipy.stats.sem(differences)) if n > 1 else None
-    reach = None if error is None else float(scipy.stats.t.ppf(0.975, n - 1)) * error
+    error = float(stats.sem(differences)) if n > 1 else None
+    reach = None if error is None else float(stats.t.ppf(0.975, n - 1)) * error
     ends = (None, None) if reach is None else (mean - reach, mean + reach)
     return {"mean": mean, "low": ends[0], "high": ends[1]}
 

@@ -20,7 +20,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Integer
 
 from bfjax import models
-from bfjax.attack import ensemble, warn_of_probabilities
+from bfjax.attack import ensemble, logits_of, warn_of_probabilities
 from bfjax.evaluation.classes import answered, as_text
 from bfjax.evaluation.failures import happened, own_lines
 from bfjax.types import Image, Logits, Predict, as_pytree
@@ -257,7 +257,7 @@ def answers(
       ValueError: its logits are not finite, or not as many as there are classes.
     """
     with named(target):
-        logits = np.asarray(_logits(target.predict, images), np.float64)[: len(labels)]
+        logits = np.asarray(logits_of(target.predict, images), np.float64)[: len(labels)]
     count = logits.shape[1] if labels.ndim > 1 else max(logits.shape[1], 2)
     if count != len(class_names):
         raise ValueError(
@@ -270,8 +270,3 @@ def answers(
         warn_of_probabilities(logits, name=target.name)
     predictions, scores = answered(logits, labels)
     return {"prediction": as_text(predictions, class_names), "score": scores}
-
-
-@jax.jit
-def _logits(predict, images):
-    return jax.vmap(predict)(images)

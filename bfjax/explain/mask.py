@@ -13,7 +13,6 @@ which the classifier sees the first half.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, TypedDict, get_args
 
 import jax
@@ -23,10 +22,11 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Scalar
 
-from bfjax.attack import Reduction, targeted
+from bfjax.attack import Reduction, targeted, with_hyperparameters
 from bfjax.explain.maps import check_same, upsample
 from bfjax.explain.score import probability
 from bfjax.field import check_image
+from bfjax.numbers import Number, check_numbers, with_numbers
 from bfjax.types import (
     Attack,
     Image,
@@ -59,28 +59,28 @@ class MapOptions(TypedDict, total=False):
     """
 
     num_steps: int
-    l1: float
-    tv: float
+    l1: Number
+    tv: Number
     mask_size: int | tuple[int, int]
-    start: float
+    start: Number
     score: Loss
     reduction: Reduction
-    tv_exponent: float
-    step_size: float
+    tv_exponent: Number
+    step_size: Number
     optimizer: optax.GradientTransformation | None
 
 
 def mask_attack(
     *,
     num_steps: int = 150,
-    l1: float = 0.05,
-    tv: float = 0.2,
+    l1: Number = 0.05,
+    tv: Number = 0.2,
     mask_size: int | tuple[int, int] = 28,
-    start: float = 1.0,
+    start: Number = 1.0,
     score: Loss = probability,
     reduction: Reduction = "mean",
-    tv_exponent: float = 3.0,
-    step_size: float = 0.1,
+    tv_exponent: Number = 3.0,
+    step_size: Number = 0.1,
     optimizer: optax.GradientTransformation | None = None,
 ) -> Attack:
     """The attack that `sensitivity_map` runs: a mask × −score and penalty × Adam × clamp (Eq. 8).
@@ -121,22 +121,19 @@ def mask_attack(
     Reference: Tian et al., ICME 2021, Eq. 8.
     """
     rows, columns = (mask_size, mask_size) if isinstance(mask_size, int) else mask_size
-    for name, value in (("l1", l1), ("tv", tv)):
-        if not value >= 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
+    check_numbers(at_least=0, l1=l1, tv=tv)
     if min(rows, columns) < 1:
         raise ValueError(f"mask_size must be at least 1, got {mask_size}")
-    if not 0 <= start <= 1:
-        raise ValueError(f"start must be in [0, 1], got {start}")
-    if not step_size > 0:
-        raise ValueError(f"step_size must be positive, got {step_size}")
+    check_numbers(at_least=0, at_most=1, start=start)
+    check_numbers(above=0, step_size=step_size)
     _check_norm(tv_exponent, reduction)
-    static = _Static((rows, columns), reduction, tv_exponent)
+    static = _Static((rows, columns), reduction)
+    penalty = with_numbers(Partial(_penalty, static), l1=l1, tv=tv, tv_exponent=tv_exponent)
     return Attack(
-        perturbation=Perturbation(Partial(_start, static, start), _blend),
+        perturbation=Perturbation(with_numbers(Partial(_start, static), start=start), _blend),
         loss=targeted(score),  # what the loop raises: −score
-        penalty=Partial(_penalty, static, (l1, tv)),
-        optimizer=optimizer or _adam(step_size),
+        penalty=penalty,
+        optimizer=optimizer or with_hyperparameters(optax.adam, learning_rate=step_size),
         project=_clamp,
         num_steps=num_steps,
     )
@@ -182,7 +179,7 @@ def first_of_pair(predict: Predict) -> Predict:
     return Partial(_of_first, as_pytree(predict))
 
 
-def total_variation(mask: Mask, *, exponent: float = 3.0, reduction: Reduction = "mean") -> Scalar:
+def total_variation(mask: Mask, *, exponent: Number = 3.0, reduction: Reduction = "mean") -> Scalar:
     """TV(M) = Σ |M_{i+1,j} − M_{i,j}|^β + Σ |M_{i,j+1} − M_{i,j}|^β.
 
     Its gradient is zero between equal neighbours, for β = 1 too.
@@ -214,12 +211,10 @@ def total_variation(mask: Mask, *, exponent: float = 3.0, reduction: Reduction =
 class _Static:
     size: tuple[int, int]
     reduction: Reduction
-    tv_exponent: float
 
 
-def _check_norm(exponent: float, reduction: Reduction) -> None:
-    if not exponent >= 1:
-        raise ValueError(f"the exponent of TV must be at least 1, got {exponent}")
+def _check_norm(exponent: Any, reduction: Reduction) -> None:
+    check_numbers(at_least=1, **{"the exponent of TV": exponent})
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction must be one of {get_args(Reduction)}, got {reduction!r}")
 
@@ -229,7 +224,7 @@ def _reduced(x: Array, reduction: Reduction) -> Scalar:
     return x.sum() / (max(x.size, 1) if reduction == "mean" else 1)
 
 
-def _start(static: _Static, start: Any, image: Pair, key: PRNGKey | None) -> Mask:
+def _start(static: _Static, image: Pair, key: PRNGKey | None, *, start: Any) -> Mask:
     del key
     check_image(image)
     mask = jnp.full(static.size, start, jnp.promote_types(image.dtype, jnp.float32))
@@ -247,10 +242,9 @@ def _blend(mask: Mask, image: Pair) -> Pair:
     return jnp.concatenate([blend.astype(image.dtype), adversarial], axis=-1)
 
 
-def _penalty(static: _Static, weights: tuple[Any, Any], mask: Mask) -> Scalar:
-    l1, tv = weights
+def _penalty(static: _Static, mask: Mask, *, l1: Any, tv: Any, tv_exponent: Any) -> Scalar:
     norm = _reduced(mask, static.reduction)  # M ≥ 0: its L1 norm is its sum
-    variation = total_variation(mask, exponent=static.tv_exponent, reduction=static.reduction)
+    variation = total_variation(mask, exponent=tv_exponent, reduction=static.reduction)
     return l1 * norm + tv * variation
 
 
@@ -268,8 +262,3 @@ def _halves(image: Pair) -> tuple[Image, Image]:
         raise ValueError(f"a pair of images is (h, w, 2c), got {image.shape}: see explain.pair")
     clean, adversarial = jnp.split(image, 2, axis=-1)
     return clean, adversarial
-
-
-@functools.cache  # equal attacks then hold the same optimizer, and share a compilation
-def _adam(step_size: float) -> optax.GradientTransformation:
-    return optax.adam(step_size)

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from bfjax.field.perturbation import bias_field, check_image, clip
+from bfjax.field.perturbation import bias_field, check_image, clip, with_noise
+from bfjax.numbers import Number, check_numbers, with_numbers
 from bfjax.types import Field, Image, LogField, Params, Perturbation, PRNGKey, as_key, as_pytree
 
 
-def additive(*, start_noise: Any = 0.0) -> Perturbation:
+def additive(*, start_noise: Number | None = None) -> Perturbation:
     """Free pixels: the params are the perturbed image X_a itself.
 
     The bound belongs to the projection (`bfjax.attack.image_ball`): a δ clipped inside `apply`
@@ -22,7 +23,7 @@ def additive(*, start_noise: Any = 0.0) -> Perturbation:
 
     Args:
       start_noise: half-width of the uniform noise that the attack starts from, cut to [0, 1]; it
-        then needs a key. 0 starts at the image.
+        then needs a key. `None` starts at the image.
 
     Returns:
       A `Perturbation`.
@@ -40,14 +41,18 @@ def additive(*, start_noise: Any = 0.0) -> Perturbation:
 
 
 def free_log_field(
-    *, start_noise: Any = 0.0, max_change: float | None = None, offset: float = 0.0
+    *,
+    start_noise: Number | None = None,
+    max_change: Number | None = None,
+    offset: Number | None = None,
 ) -> Perturbation:
     """Eq. 3: X_a = clip(X · exp(B̂)), B̂ free at every pixel and bounded by the projection.
 
     It is `bias_field(pixelwise(shape))` for images of any size.
 
     Args:
-      start_noise: half-width of the uniform noise that B̂ starts from; it then needs a key.
+      start_noise: half-width of the uniform noise that B̂ starts from; it then needs a key. `None`
+        starts at B̂ = 0.
       max_change: as for `bias_field`.
       offset: as for `bias_field`.
 
@@ -102,12 +107,10 @@ def compose(perturbations: Sequence[Perturbation]) -> Perturbation:
 
 def _start(zero: Any, noise: Any) -> Partial:
     """Where the params start: `zero(image)`, with uniform noise where that is asked for."""
-    if isinstance(noise, int | float):
-        if not noise >= 0:
-            raise ValueError(f"start_noise must not be negative, got {noise}")
-        if noise == 0:
-            return Partial(_at_rest, Partial(zero))
-    return Partial(_at_random, Partial(zero), noise)
+    if noise is None:
+        return Partial(_at_rest, Partial(zero))
+    check_numbers(at_least=0, start_noise=noise)
+    return with_numbers(Partial(_at_random, Partial(zero)), start_noise=noise)
 
 
 def _at_rest(zero: Any, image: Image, key: PRNGKey | None) -> Params:
@@ -116,12 +119,12 @@ def _at_rest(zero: Any, image: Image, key: PRNGKey | None) -> Params:
     return zero(image)
 
 
-def _at_random(zero: Any, noise: Any, image: Image, key: PRNGKey | None) -> Params:
+def _at_random(zero: Any, image: Image, key: PRNGKey | None, *, start_noise: Any) -> Params:
     check_image(image)
     if key is None:
         raise ValueError("a random start needs a key: pass key=jax.random.key(...)")
     params = zero(image)
-    return params + noise * jax.random.uniform(as_key(key), params.shape, params.dtype, -1, 1)
+    return with_noise(start_noise, params, as_key(key))
 
 
 def _image(image: Image) -> Image:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from bfjax.field.mirrors import halves
 from bfjax.field.polynomial import Exponents, Terms, polynomial
 from bfjax.field.polynomial_tps import Polynomial, PolynomialTPSParams, specified
 from bfjax.field.tps import control_grid, lattice, spline_weights
+from bfjax.numbers import Number, with_numbers
 from bfjax.types import Field, LogField
 
 
@@ -38,7 +40,7 @@ def chunked_polynomial_tps(
     min_degree: int = 1,
     grid_size: int = 16,
     terms: Terms = "literal",
-    extent: tuple[float, float] = (-1.0, 1.0),
+    extent: tuple[Number, Number] = (-1.0, 1.0),
     dtype: DTypeLike = jnp.float32,
     chunk_size: int = 2**14,
 ) -> Field:
@@ -90,25 +92,28 @@ def chunked_polynomial_tps(
         extent=extent,
         dtype=dtype,
     )
+    low, high = extent
+    chunks = _Chunks(spec, chunk_size)
     return Field(
-        init=Partial(Polynomial.identity, spec),
-        log_field=Partial(_log_field, _Chunks(spec, chunk_size)),
+        init=with_numbers(Partial(Polynomial.identity, spec), low=low, high=high),
+        log_field=with_numbers(Partial(_log_field, chunks), low=low, high=high),
     )
 
 
-def _log_field(chunks: _Chunks, params: PolynomialTPSParams) -> LogField:
+def _log_field(chunks: _Chunks, params: PolynomialTPSParams, *, low: Any, high: Any) -> LogField:
     spec = chunks.polynomial
     height, width = spec.shape
     rows, columns = halves(spec.shape)
     dtype = params.coefficients.dtype
-    displacement = params.control_points - spec.identity().control_points.astype(dtype)
+    grid = spec.identity(low=low, high=high).control_points
+    displacement = params.control_points - grid.astype(dtype)
     solution = jnp.asarray(spline_weights(spec.grid_size), dtype)
     weights = jnp.matmul(solution, displacement, precision="highest")
     points = lattice(height, width).reshape(height, width, 2)[:rows, :columns].reshape(-1, 2)
     missing = -len(points) % chunks.size
     points = np.pad(points, ((0, missing), (0, 0))).reshape(-1, chunks.size, 2)
     parts = [
-        _mirrored(spec.exponents, spec.grid_size, params.coefficients, weights, p, *spec.extent)
+        _mirrored(spec.exponents, spec.grid_size, params.coefficients, weights, p, low, high)
         for p in points.astype(dtype)
     ]
     quarters = jnp.concatenate(parts, axis=1)[:, : rows * columns].reshape(2, 2, rows, columns)

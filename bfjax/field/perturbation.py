@@ -8,7 +8,8 @@ Convention:
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from bfjax.field.polynomial_tps import PolynomialTPSParams
+from bfjax.numbers import Number, check_numbers, with_numbers
 from bfjax.types import Field, Image, LogField, Params, Perturbation, PRNGKey, as_key, as_pytree
 
 # exp(±80) fits float32 with room for its gradient; 16-bit images saturate to black or white long
@@ -23,22 +25,13 @@ from bfjax.types import Field, Image, LogField, Params, Perturbation, PRNGKey, a
 _FINITE = 80.0
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class _Bounds:
-    max_change: float | None
-    max_log_field: float
-    offset: float
-    start_noise: float
-
-
 def bias_field(
     field: Field,
     *,
-    max_change: float | None = None,
-    max_log_field: float | None = None,
-    offset: float = 0.0,
-    start_noise: float = 0.0,
+    max_change: Number | None = None,
+    max_log_field: Number | None = None,
+    offset: Number | None = None,
+    start_noise: Number | None = None,
 ) -> Perturbation:
     """Multiplies the image by a bias field: X_a = clip(X · exp(B̂)) (Eq. 1, 2).
 
@@ -52,9 +45,9 @@ def bias_field(
       max_log_field: a bound on |B̂|, by clipping it at every pixel (no gradient beyond). `None`
         means 80, which only keeps exp finite. To bound it by scaling, see `limit_log_field`.
       offset: o in log(X + o) + B̂, the other reading of Eq. 2: X_a = (X + o) · exp(B̂) − o. With
-        o > 0 black pixels change too.
-      start_noise: half-width of the uniform noise added to every parameter at the start; 0 starts
-        at the field's identity.
+        o > 0 black pixels change too. `None` is Eq. 2 as it stands.
+      start_noise: half-width of the uniform noise added to every parameter at the start; it then
+        needs a key. `None` starts at the field's identity.
 
     Returns:
       A `Perturbation`. `apply(params, image)` raises ValueError, when traced, for an image that is
@@ -72,56 +65,69 @@ def bias_field(
 
     Reference: Tian et al., ICME 2021, Eq. 1 and 2.
     """
-    for name, value in (("max_change", max_change), ("max_log_field", max_log_field)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
-    for name, value in (("offset", offset), ("start_noise", start_noise)):
-        if not value >= 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
-    bounds = _Bounds(max_change, min(max_log_field or _FINITE, _FINITE), offset, start_noise)
+    check_numbers(above=0, max_change=max_change, max_log_field=max_log_field)
+    check_numbers(at_least=0, offset=offset, start_noise=start_noise)
     field = as_pytree(field)
+    bounded = with_numbers(Partial(_bounded, field.log_field), max_log_field=max_log_field)
     return Perturbation(
-        init=Partial(_start, bounds, field.init),
-        apply=Partial(_apply, bounds, field.log_field),
-        log_field=Partial(_bounded, bounds, field.log_field),
+        init=with_numbers(Partial(_start, field.init), start_noise=start_noise),
+        apply=with_numbers(Partial(_apply, bounded), max_change=max_change, offset=offset),
+        log_field=bounded,
     )
 
 
-def _start(bounds: _Bounds, identity, image: Image, key: PRNGKey | None) -> Params:
+def _start(identity, image: Image, key: PRNGKey | None, *, start_noise: Any) -> Params:
     check_image(image)
     params = identity()
-    if not bounds.start_noise:
+    if start_noise is None:
         return params
     if key is None:
         raise ValueError("a random start needs a key: pass key=jax.random.key(...)")
     leaves, treedef = jax.tree.flatten(params)
-    noisy = [
-        leaf + jax.random.uniform(k, leaf.shape, leaf.dtype, -1, 1) * bounds.start_noise
-        for leaf, k in zip(leaves, jax.random.split(as_key(key), len(leaves)), strict=True)
-    ]
-    return jax.tree.unflatten(treedef, noisy)
+    keys = jax.random.split(as_key(key), len(leaves))
+    return treedef.unflatten(map(functools.partial(with_noise, start_noise), leaves, keys))
 
 
-def _bounded(bounds: _Bounds, log_field_of, params: Params) -> LogField:
-    return clip(log_field_of(params), -bounds.max_log_field, bounds.max_log_field)
+def with_noise(half_width: Any, leaf: Float[Array, "*shape"], key: PRNGKey) -> Array:
+    """A part of the parameters with uniform noise.
+
+    Args:
+      half_width: of the noise.
+      leaf: any shape.
+      key: of this part.
+
+    Returns:
+      The same shape and type.
+
+    Example:
+      >>> with_noise(0.0, jnp.ones(1), jax.random.key(0)).tolist()
+      [1.0]
+    """
+    noise = half_width * jax.random.uniform(key, leaf.shape, leaf.dtype, -1, 1)
+    return leaf + noise.astype(leaf.dtype)  # a number may be of a wider type
 
 
-def _apply(bounds: _Bounds, log_field_of, params: Params, image: Image) -> Image:
+def _bounded(log_field_of, params: Params, *, max_log_field: Any) -> LogField:
+    bound = _FINITE if max_log_field is None else jnp.minimum(max_log_field, _FINITE)
+    return clip(log_field_of(params), -bound, bound)
+
+
+def _apply(bounded, params: Params, image: Image, *, max_change: Any, offset: Any) -> Image:
     check_image(image)
-    log_field = _bounded(bounds, log_field_of, params)[..., None]
+    log_field = bounded(params)[..., None]
     if log_field.shape[:2] != image.shape[:2]:
         raise ValueError(f"the field is {log_field.shape[:2]}, the image {image.shape[:2]}")
     perturbed = image * jnp.exp(log_field)
-    if bounds.offset:
-        perturbed += bounds.offset * jnp.expm1(log_field)
+    if offset is not None:
+        perturbed += offset * jnp.expm1(log_field)
     low, high = 0.0, 1.0
-    if bounds.max_change is not None:
-        low = jnp.maximum(low, image - bounds.max_change)
-        high = jnp.minimum(high, image + bounds.max_change)
+    if max_change is not None:
+        low = jnp.maximum(low, image - max_change)
+        high = jnp.minimum(high, image + max_change)
     return clip(perturbed, low, high).astype(image.dtype)
 
 
-def limit_log_field(field: Field, maximum: float) -> Partial:
+def limit_log_field(field: Field, maximum: Number) -> Partial:
     """A projection that bounds |B̂| by scaling instead of clipping, so the field stays smooth.
 
     For `polynomial_tps`, whose field is linear in its coefficients: a ← a · min(1, L / max|B̂|);
@@ -145,12 +151,11 @@ def limit_log_field(field: Field, maximum: float) -> Partial:
       >>> project(jnp.asarray([[1.0]]), jnp.ones((1, 1, 1)))
       Array([[0.25]], dtype=float32)
     """
-    if not maximum > 0:
-        raise ValueError(f"maximum must be positive, got {maximum}")
-    return Partial(_limit, as_pytree(field).log_field, maximum)
+    check_numbers(above=0, maximum=maximum)
+    return with_numbers(Partial(_limit, as_pytree(field).log_field), maximum=maximum)
 
 
-def _limit(log_field_of, maximum: float, params: Params, image: Image) -> Params:
+def _limit(log_field_of, params: Params, image: Image, *, maximum: Any) -> Params:
     del image
     if isinstance(params, PolynomialTPSParams):
         largest = jnp.max(jnp.abs(log_field_of(params)))
@@ -163,14 +168,14 @@ def _limit(log_field_of, maximum: float, params: Params, image: Image) -> Params
 
 def clip(
     x: Float[Array, "*shape"],
-    low: Float[Array, "*shape"] | float,
-    high: Float[Array, "*shape"] | float,
+    low: Float[Array, ...] | float,
+    high: Float[Array, ...] | float,
 ) -> Float[Array, "*shape"]:
     """min(max(x, low), high), with the full gradient on the closed interval [low, high].
 
     Args:
       x: values; NaN stays NaN.
-      low: lower bound.
+      low: lower bound, one or one for each value.
       high: upper bound, not below `low`.
 
     Returns:

@@ -6,10 +6,11 @@ Write your own: a pair of pure functions, `init() -> params` and `log_field(para
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -17,6 +18,7 @@ from jaxtyping import Array, Float
 from bfjax.field.mirrors import folded_warp, folded_warp_matrix
 from bfjax.field.polynomial import Exponents, Terms, exponents, polynomial
 from bfjax.field.tps import control_grid, lattice
+from bfjax.numbers import Number, known, with_numbers
 from bfjax.types import Field, LogField
 
 
@@ -41,17 +43,19 @@ class Polynomial:
     exponents: Exponents
     shape: tuple[int, int]
     grid_size: int
-    extent: tuple[float, float]
     dtype: str
 
-    def identity(self) -> PolynomialTPSParams:
+    def identity(self, *, low: Any, high: Any) -> PolynomialTPSParams:
         """The parameters of the field that changes nothing: a = 0, θ = θ0."""
-        low, high = self.extent
-        grid = control_grid(self.grid_size, low=low, high=high)
         return PolynomialTPSParams(
             coefficients=jnp.zeros(len(self.exponents), self.dtype),
-            control_points=jnp.asarray(grid, self.dtype),
+            control_points=self.within(control_grid(self.grid_size), low=low, high=high),
         )
+
+    def within(self, points: Any, *, low: Any, high: Any) -> Array:
+        """Points of [-1, 1]² in the coordinates of an extent; exactly themselves in [-1, 1]²."""
+        points = jnp.asarray(points, self.dtype)
+        return ((low + high) / 2 + (high - low) / 2 * points).astype(self.dtype)
 
 
 def specified(
@@ -61,7 +65,7 @@ def specified(
     min_degree: int,
     grid_size: int,
     terms: Terms,
-    extent: tuple[float, float],
+    extent: tuple[Number, Number],
     dtype: DTypeLike,
 ) -> Polynomial:
     """The options of `polynomial_tps`, checked.
@@ -69,13 +73,14 @@ def specified(
     Raises:
       ValueError: as `polynomial_tps`.
     """
-    low, high = extent
-    control_grid(grid_size, low=low, high=high)
+    control_grid(grid_size)  # raises for sizes that make none
+    low, high = map(known, extent)
+    if low is not None and high is not None and not np.all(low < high):
+        raise ValueError(f"the first coordinate must be below the last, got {low} and {high}")
     return Polynomial(
         exponents=exponents(degree, min_degree, terms=terms),
         shape=_checked(shape),
         grid_size=grid_size,
-        extent=(float(low), float(high)),
         dtype=jnp.dtype(dtype).name,
     )
 
@@ -87,7 +92,7 @@ def polynomial_tps(
     min_degree: int = 1,
     grid_size: int = 16,
     terms: Terms = "literal",
-    extent: tuple[float, float] = (-1.0, 1.0),
+    extent: tuple[Number, Number] = (-1.0, 1.0),
     dtype: DTypeLike = jnp.float32,
 ) -> Field:
     """The distortion-aware multivariate polynomial, a smooth log field (Eq. 4).
@@ -130,22 +135,27 @@ def polynomial_tps(
         dtype=dtype,
     )
     # A spline commutes with shifting and scaling both axes alike: one matrix serves every extent.
-    matrix = jnp.asarray(folded_warp_matrix(spec.shape, grid_size), dtype)
+    matrix = jax.device_put(folded_warp_matrix(spec.shape, grid_size).astype(dtype))
+    low, high = extent
     return Field(
-        init=Partial(Polynomial.identity, spec),
-        log_field=Partial(_log_polynomial, spec, matrix),
+        init=with_numbers(Partial(Polynomial.identity, spec), low=low, high=high),
+        log_field=with_numbers(Partial(_log_polynomial, spec, matrix), low=low, high=high),
     )
 
 
 def _log_polynomial(
-    spec: Polynomial, matrix: Float[Array, "4 q k"], params: PolynomialTPSParams
+    spec: Polynomial,
+    matrix: Float[Array, "4 q k"],
+    params: PolynomialTPSParams,
+    *,
+    low: Any,
+    high: Any,
 ) -> LogField:
-    low, high = spec.extent
-    centres = lattice(*spec.shape, low=low, high=high).reshape(*spec.shape, 2)
-    displacement = params.control_points - spec.identity().control_points
+    centres = lattice(*spec.shape).reshape(*spec.shape, 2)
+    displacement = params.control_points - spec.identity(low=low, high=high).control_points
     moved = folded_warp(matrix, spec.shape, displacement.reshape(*[spec.grid_size] * 2, 2))
-    x = jnp.asarray(centres[:1, :, 0], spec.dtype) + moved[0]
-    y = jnp.asarray(centres[:, :1, 1], spec.dtype) + moved[1]
+    x = spec.within(centres[:1, :, 0], low=low, high=high) + moved[0]
+    y = spec.within(centres[:, :1, 1], low=low, high=high) + moved[1]
     return polynomial(params.coefficients, x, y, exponents=spec.exponents)
 
 

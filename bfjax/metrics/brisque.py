@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable
 from functools import cache, partial
 from importlib.resources import files
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,8 @@ _SIGMA, _RADIUS = 7 / 6, 3
 _SATURATION = 1 / 255  # added to the local deviation: one grey level
 _CUBIC = -0.75  # Keys' a
 
+MultiplyAdd = Callable[[Any, Array, Array], Array]
+
 
 def brisque(image: Image) -> Scalar:
     """The BRISQUE score of one grey image; lower is better.
@@ -36,10 +39,9 @@ def brisque(image: Image) -> Scalar:
     Which BRISQUE: the features of OpenCV's `cv2.quality.QualityBRISQUE` and the model that OpenCV
     ships, trained on LIVE release 2. OpenCV's `compute` is this score clipped to [0, 100]. The two
     agree to a few hundredths on photographs and X-rays. Where an image is flat but not black,
-    OpenCV counts rounding errors as samples; this computes in float32 and adds in OpenCV's order,
-    so most of them come out alike, but drawings with large flat parts may differ by some tenths,
-    as OpenCV does from itself when its resizing does not use Intel's IPP. A GPU rounds its own way:
-    of 624 X-rays, an H200 scored 578 within 0.05 of a CPU and 7 more than 0.2 off, by 1.8 at most.
+    OpenCV counts rounding errors as samples; this rounds in float32 where OpenCV does, on every
+    platform, so they come out alike. Drawings with large flat parts may differ by some tenths, as
+    OpenCV does from itself when its resizing does not use Intel's IPP.
 
     A constant image has no statistics: its distributions get no width and the largest shape on the
     grid, and its score is 149.6 whatever its grey (OpenCV's features are NaN there).
@@ -72,19 +74,23 @@ def brisque(image: Image) -> Scalar:
 
 
 @jax.custom_jvp
-@jax.jit  # compiled even when called eagerly: operations one by one would round otherwise
+@jax.jit  # compiled even when called eagerly, see _contracted
 def _score(image: Float[Array, "h w 1"]) -> Scalar:
     # by way of grey levels c, as OpenCV: c · (1/255) and c / 255 are not always the same float
     pixels = _rounded(_rounded(255 * image[..., 0].astype(jnp.float32)) * (1 / 255))
-    features = jnp.concatenate([_features(pixels), _features(_halve(_halve(pixels, 1), 0))])
+    exact = partial(_normalised, multiply_add=_exact)
+    scales = jax.lax.platform_dependent(
+        pixels, cpu=partial(_normalised, multiply_add=_contracted), default=exact
+    )
+    features = jnp.concatenate(list(map(_features, scales)))
     model = _model()
     scaled = 2 * (features - model["range_min"]) / (model["range_max"] - model["range_min"]) - 1
-    vectors = model["support_vectors"]
-    inner = jnp.dot(vectors, scaled, precision="highest")
-    kernel = jnp.exp(-model["gamma"] * (jnp.sum(vectors**2, 1) - 2 * inner + jnp.sum(scaled**2)))
-    # Σα = 0, so taking off the mean changes nothing but the rounding of a sum of ± 1024 K
-    centred = kernel - jnp.mean(kernel)
-    return jnp.dot(model["alpha"], centred, precision="highest") - model["rho"]
+    # Differences, not |v|² − 2v·s + |s|², and deviations from a typical kernel, as Σα = 0: α of
+    # ± 1024 carries every rounding into the score.
+    exponents = -model["gamma"] * jnp.sum((model["support_vectors"] - scaled[None]) ** 2, 1)
+    typical = jnp.mean(exponents)
+    deviations = jnp.dot(model["alpha"], jnp.expm1(exponents - typical), precision="highest")
+    return jnp.exp(typical) * deviations - model["rho"]
 
 
 @_score.defjvp
@@ -92,44 +98,51 @@ def _no_gradient(primals, tangents):
     raise ValueError("brisque cannot be differentiated: it looks shapes up on a grid")
 
 
-def _features(pixels: Float[Array, "h w"]) -> Float[Array, " 18"]:
+def _normalised(pixels: Float[Array, "h w"], *, multiply_add: MultiplyAdd) -> tuple[Array, Array]:
+    """The MSCN images of both scales."""
+    halved = _halve(_halve(pixels, 1, multiply_add), 0, multiply_add)
+    return _mscn(pixels, multiply_add), _mscn(halved, multiply_add)
+
+
+def _features(mscn: Float[Array, "h w"]) -> Float[Array, " 18"]:
     """One scale: the MSCN image's shape and variance; each product's shape, mean and variances."""
-    shape, mean, left, right = _fit(_moments(_mscn(pixels)), pixels.size)
+    shape, mean, left, right = _fit(_moments(mscn), mscn.size)
     products = jnp.stack([shape, mean, left**2, right**2], axis=1)[1:]
     return jnp.concatenate(
         [jnp.stack([shape[0], (left[0] ** 2 + right[0] ** 2) / 2]), products.ravel()]
     )
 
 
-def _mscn(pixels: Float[Array, "h w"]) -> Float[Array, "h w"]:
+def _mscn(pixels: Float[Array, "h w"], multiply_add: MultiplyAdd) -> Float[Array, "h w"]:
     """(X − μ) / (σ + 1/255), with Gaussian-weighted local mean and deviation."""
     # behind a barrier, or XLA pushes the slices of the blur into the padding, many times slower
     padded = jax.lax.optimization_barrier(jnp.pad(pixels, _RADIUS, mode="edge"))
     pixels = padded[_RADIUS:-_RADIUS, _RADIUS:-_RADIUS]
-    mean, square = _blur(padded), _blur(padded * padded)
-    variance = square - mean * mean
+    mean, square = _blur(padded, multiply_add), _blur(padded * padded, multiply_add)
+    variance = square - _rounded(mean * mean)
     mscn = (pixels - mean) / (jnp.sqrt(jnp.maximum(variance, 0)) + _SATURATION)
-    # OpenCV's root of a variance rounded below zero is NaN, and its NaNs count as zeros. Compared,
-    # not subtracted: a fused subtraction would not round mean².
-    return jnp.where(square < mean * mean, 0, mscn)
+    # OpenCV's root of a variance rounded below zero is NaN, and its NaNs count as zeros
+    return jnp.where(variance < 0, 0, mscn)
 
 
-def _blur(padded: Float[Array, "rows columns"]) -> Float[Array, "h w"]:
-    """The 7 x 7 Gaussian of σ = 7/6, where it fits, added up in the same order as OpenCV."""
-    weights = [math.exp(-0.5 * (i / _SIGMA) ** 2) for i in range(-_RADIUS, _RADIUS + 1)]
-    weights = [weight / sum(weights) for weight in weights]
+def _blur(padded: Float[Array, "rows columns"], multiply_add: MultiplyAdd) -> Float[Array, "h w"]:
+    """The 7 x 7 Gaussian of σ = 7/6, where it fits, rounded where OpenCV rounds."""
+    weights = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / _SIGMA) ** 2)
+    weights = (weights / weights.sum()).astype(np.float32)
     height, width = (size - 2 * _RADIUS for size in padded.shape)
-    rows = padded[:, :width] * weights[0]  # from left to right
+    rows = _rounded(weights[0] * padded[:, :width])  # from left to right
     for i in range(1, 2 * _RADIUS + 1):
-        rows = padded[:, i : i + width] * weights[i] + rows
-    blurred = rows[_RADIUS : _RADIUS + height] * weights[_RADIUS]  # from the centre outwards
+        rows = multiply_add(weights[i], padded[:, i : i + width], rows)
+    blurred = _rounded(weights[_RADIUS] * rows[_RADIUS : _RADIUS + height])  # outwards
     for i in range(1, _RADIUS + 1):
         above, below = (rows[_RADIUS + d : _RADIUS + d + height] for d in (-i, i))
-        blurred = (above + below) * weights[_RADIUS + i] + blurred
+        blurred = multiply_add(weights[_RADIUS + i], above + below, blurred)
     return blurred
 
 
-def _halve(x: Float[Array, "rows columns"], axis: int) -> Float[Array, "h w"]:
+def _halve(
+    x: Float[Array, "rows columns"], axis: int, multiply_add: MultiplyAdd
+) -> Float[Array, "h w"]:
     """Cubic interpolation at ⌊size / 2⌋ evenly spaced points along an axis, edges replicated.
 
     Their spacing is 2, or a little more for an odd size, so the first of the four taps of point i
@@ -141,17 +154,20 @@ def _halve(x: Float[Array, "rows columns"], axis: int) -> Float[Array, "h w"]:
     centre = (point + 0.5) * (size / half) - 0.5
     late = np.floor(centre) > 2 * point
     x = jnp.pad(x, [(1, 2) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
-    terms = []
+    taps, weights = [], []
     for k in range(4):
         tap = jax.lax.slice_in_dim(x, k, k + 2 * half, 2, axis)
         if late.any():
             later = jax.lax.slice_in_dim(x, k + 1, k + 1 + 2 * half, 2, axis)
             tap = jnp.where(np.expand_dims(late, 1 - axis), later, tap)
         weight = _cubic(np.abs(centre - (2 * point + late + k - 1))).astype(np.float32)
-        terms.append(tap * np.expand_dims(weight, 1 - axis))
+        taps.append(tap)
+        weights.append(np.expand_dims(weight, 1 - axis))
+    terms = [_rounded(weight * tap) for weight, tap in zip(weights, taps, strict=True)]
     if axis == 1:  # OpenCV fuses multiply and add along columns only
-        terms = list(map(_rounded, terms))
-    return (terms[0] + terms[1]) + (terms[2] + terms[3])
+        return (terms[0] + terms[1]) + (terms[2] + terms[3])
+    first = multiply_add(weights[0], taps[0], terms[1])
+    return first + multiply_add(weights[2], taps[2], terms[3])
 
 
 def _cubic(distance: np.ndarray) -> np.ndarray:
@@ -166,6 +182,34 @@ def _rounded(x: Float[Array, "h w"]) -> Float[Array, "h w"]:
     a sum or another product.
     """
     return jnp.clip(x, -256, 256)
+
+
+def _contracted(weight: Any, x: Array, addend: Array) -> Array:
+    """The sum weight · x + addend, which XLA compiles for a CPU so that it rounds once."""
+    return weight * x + addend
+
+
+def _exact(weight: Any, x: Array, addend: Array) -> Array:
+    """The sum weight · x + addend, rounded once whatever the compiler makes of it.
+
+    The product is its rounded value and Dekker's error, the sum its rounded value and Knuth's
+    (A floating-point technique for extending the available precision, Numerische Mathematik 18,
+    1971). Every product here but the one that is `_rounded` is exact, so fusing it changes nothing.
+    """
+    (weight_high, weight_low), (high, low) = _split(jnp.asarray(weight)), _split(x)
+    product = _rounded(weight * x)
+    error = (weight_high * high - product) + weight_high * low + weight_low * high
+    error = error + weight_low * low
+    total = product + addend
+    share = total - product
+    return total + ((product - (total - share)) + (addend - share) + error)
+
+
+def _split(x: Array) -> tuple[Array, Array]:
+    """The first twelve binary digits of x and the rest, whose products are exact."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32) & np.uint32(0xFFFFF000)
+    high = jax.lax.bitcast_convert_type(bits, jnp.float32)
+    return high, x - high
 
 
 # the MSCN image, and its products with its neighbours to the right, below and on both diagonals

@@ -262,6 +262,7 @@ def as_predict(model: nnx.Module) -> Partial:
     return Partial(_apply, *nnx.split(model))
 
 
+@jax.jit  # steps, results and verdicts on images of one size share one tracing
 def _apply(graph: Any, state: Any, image: Image) -> Logits:
     model = nnx.merge(graph, state)
     return model(image).astype(jnp.float32)  # pyrefly: ignore[not-callable]

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
@@ -105,6 +106,13 @@ class BatchNorm(nnx.Module):
         gain = self.scale[...] * lax.rsqrt(self.var[...] + self.epsilon)
         return gain, self.bias[...] - self.mean[...] * gain
 
+    def folded(self) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
+        """`affine` on the host, where JAX would compile each operation for each size."""
+        named = (self.scale, self.bias, self.mean, self.var)
+        scale, bias, mean, var = (np.asarray(one[...]) for one in named)
+        gain = scale / np.sqrt(var + self.epsilon)
+        return gain, bias - mean * gain
+
     def __call__(self, x: Activation, *, training: bool = False) -> Activation:
         """Normalises by the running averages, or by the batch, which then updates them."""
         if not training:
@@ -175,13 +183,13 @@ class ConvNorm(nnx.Module):
           transform: keep the kernel as `bfjax.models.winograd` has it, where that pays.
         """
         if isinstance(self.norm, BatchNorm):
-            gain, shift = self.norm.affine()
-            kernel = self.kernel[...] * per_channel(gain, self.kernel[...])
-            self.norm = Bias(shift)
+            gain, shift = self.norm.folded()
+            kernel = np.asarray(self.kernel[...]) * gain
+            self.norm = Bias(jax.device_put(shift))
             if transform and pays(kernel.shape, stride=self.stride, padding=self.padding):
                 kernel, backward = transform_kernel(kernel)
                 self.backward = nnx.Param(backward)
-            self.kernel = nnx.Param(kernel)
+            self.kernel = nnx.Param(jax.device_put(kernel))
 
 
 class Conv(nnx.Module):
@@ -229,7 +237,7 @@ class Preactivation(nnx.Module):
     def fold(self) -> None:
         """Turns the batch normalisation into one scale and one shift."""
         if isinstance(self.norm, BatchNorm):
-            self.norm = Affine(*self.norm.affine())
+            self.norm = Affine(*jax.device_put(self.norm.folded()))
 
 
 class Dense(nnx.Module):

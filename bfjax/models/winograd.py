@@ -69,11 +69,11 @@ class Transformed(NamedTuple):
     backward: Float[Array, "36 c_in c_out"]
 
 
-def transform_kernel(kernel: Float[Array, "3 3 c_in c_out"]) -> Transformed:
+def transform_kernel(kernel: Float[Array | np.ndarray, "3 3 c_in c_out"]) -> Transformed:
     """U = G g Gᵀ of a kernel, and of the one of its input gradient.
 
     Args:
-      kernel: g.
+      kernel: g; it is done on the host, where each other size would be a program to compile.
 
     Returns:
       Both.
@@ -82,11 +82,11 @@ def transform_kernel(kernel: Float[Array, "3 3 c_in c_out"]) -> Transformed:
       >>> transform_kernel(jnp.ones((3, 3, 2, 5))).forward.shape
       (36, 2, 5)
     """
-    g = jnp.asarray(_G, kernel.dtype)
+    kernel = np.asarray(kernel)
+    table = np.kron(_G, _G).astype(kernel.dtype)
 
-    def transform(kernel: Array) -> Array:
-        u = jnp.einsum("ai,bj,ijkl->abkl", g, g, kernel, precision="highest")
-        return u.reshape(-1, *kernel.shape[2:])
+    def transform(kernel: np.ndarray) -> Array:
+        return jax.device_put((table @ kernel.reshape(9, -1)).reshape(-1, *kernel.shape[2:]))
 
     return Transformed(transform(kernel), transform(kernel[::-1, ::-1]))
 
@@ -131,6 +131,7 @@ def _backward(kernel: Transformed, g: Array) -> tuple[Array, Transformed]:
 winograd_conv2d.defvjp(_forward, _backward)
 
 
+@functools.partial(jax.jit, static_argnames="contract")  # layers of one size are traced once
 def _convolve(x: Array, transformed: Array, *, contract: int) -> Array:
     *batch, h, w, _ = x.shape
     wide = jnp.promote_types(x.dtype, jnp.float32)
@@ -151,7 +152,8 @@ def _seen(x: Array, down: int, across: int) -> Array:
     *batch, h, w, _ = x.shape
     widths = [(1, _TILE * down + 1 - h, 0), (1, _TILE * across + 1 - w, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0)] * len(batch) + [*widths, (0, 0, 0)])
-    return jnp.stack([v for row in _side(x, -3, down) for v in _side(row, -2, across)])
+    # stacked after each axis: else XLA makes a program of its own for each of the 36 numbers
+    return jnp.stack(_side(jnp.stack(_side(x, -2, across)), -3, down))
 
 
 def _side(x: Array, axis: int, tiles: int) -> list[Array]:
@@ -159,5 +161,9 @@ def _side(x: Array, axis: int, tiles: int) -> list[Array]:
     axis += x.ndim
     last = _TILE * (tiles - 1) + 1
     pixels = [lax.slice_in_dim(x, i, i + last, _TILE, axis) for i in range(_SEEN)]
-    weighted = ([p * float(b) for b, p in zip(row, pixels, strict=True) if b] for row in _BT)
-    return [functools.reduce(jnp.add, terms) for terms in weighted]
+
+    def weighted(row: np.ndarray) -> list[Array]:
+        pairs = zip(row, pixels, strict=True)
+        return [p if b == 1 else p * float(b) for b, p in pairs if b]
+
+    return [functools.reduce(jnp.add, weighted(row)) for row in _BT]

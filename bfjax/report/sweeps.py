@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bfjax import attacks
+from bfjax.evaluation import ZERO_IF_ABSENT
 from bfjax.metrics import wilson_interval
 from bfjax.report.loading import Run
 
@@ -38,6 +39,7 @@ def sweeps(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
         groups: dict[tuple[str, str], dict[float, Run]] = {}
         for run, function, options in calls:
             value = _number(options.get(option, _default(function, option)))
+            value = 0.0 if value is None and option in ZERO_IF_ABSENT else value
             if value is not None:
                 rest = ", ".join(f"{k}={v}" for k, v in sorted(options.items()) if k != option)
                 groups.setdefault((run.source, f"{function}({rest})"), {})[value] = run

@@ -134,10 +134,10 @@ def test_an_ensemble_is_the_mean_and_keeps_its_weights_as_leaves():
 
 def test_what_cannot_be_is_named():
     for make, options, message in (
-        (resize_and_pad, {"smallest": 0.0}, "smallest=0"),
-        (resize_and_pad, {"probability": 1.5}, "probability=1.5"),
+        (resize_and_pad, {"smallest": 0.0}, r"smallest must be in \(0, 1\], got 0.0"),
+        (resize_and_pad, {"probability": 1.5}, r"probability must be in \[0, 1\], got 1.5"),
         (random_resize, {"smallest": 2.0}, "2.0"),
-        (random_window, {"width": 1.0}, "width=1.0"),
+        (random_window, {"width": 1.0}, r"width must be in \[0, 1\), got 1.0"),
         (jpeg_rounding, {"quality": 0}, "got 0"),
         (lambda **_: ensemble([]), {}, "at least one"),
     ):

@@ -279,9 +279,9 @@ def test_trace_records_the_iterates_and_the_result_the_one_after_them():
     ("options", "word"),
     [
         ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
-        ({"step_size": 0.0}, "step_size=0.0"),
-        ({"step_size": float("nan")}, "step_size=nan"),
-        ({"warp_step_size": -1.0}, "warp_step_size=-1.0"),
+        ({"step_size": 0.0}, "step_size must be positive, got 0.0"),
+        ({"step_size": float("nan")}, "step_size must be positive, got nan"),
+        ({"warp_step_size": -1.0}, "warp_step_size must not be negative, got -1.0"),
         ({"decay": -1.0}, "decay must not be negative, got -1.0"),
         ({"decay": float("nan")}, "decay must not be negative, got nan"),
         ({"l1_warp": -1.0}, "-1.0"),

@@ -91,7 +91,7 @@ def test_the_best_of_several_starts_is_kept():
 
 
 def test_what_cannot_be_is_named():
-    with pytest.raises(ValueError, match=r"start=0\.0"):
+    with pytest.raises(ValueError, match=r"start must be positive, got 0\.0"):
         minimal(make_bim, start=0.0)
     with pytest.raises(ValueError, match="num_finer=0"):
         smallest_step(bfjax.attacks.fgsm(), num_finer=0)

@@ -184,8 +184,8 @@ def test_what_cannot_be_is_named(unchecked):
         (bim, {"norm": "l0"}, "'l0'"),
         (bim, {"num_steps": 0}, "num_steps"),
         (mi_fgsm, {"decay": -1.0}, "decay"),
-        (ti_mi_fgsm, {"kernel_size": 4}, "size=4"),
-        (di_fgsm, {"probability": 2.0}, "probability=2"),
+        (ti_mi_fgsm, {"kernel_size": 4}, "odd size, got 4"),
+        (di_fgsm, {"probability": 2.0}, "probability must be in"),
     ):
         with pytest.raises(ValueError, match=message):
             make(**options)

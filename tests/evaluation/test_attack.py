@@ -155,13 +155,13 @@ def test_stored_parameters_rebuild_every_image(finished):
 def test_rebuilding_is_exact(model, tmp_path, monkeypatch):
     """Bit for bit the images that were judged, from the parameters as they are stored."""
     judged = []
-    logits = targets._logits
+    logits = targets.logits_of
 
     def listen(predict, images):
         judged.append(np.asarray(images))
         return logits(predict, images)
 
-    monkeypatch.setattr(targets, "_logits", listen)
+    monkeypatch.setattr(targets, "logits_of", listen)
     options = config(model, tmp_path, gallery=0, measure=False)
     commands.attack_dataset(options)
     adversarial = np.concatenate(judged[1::2])

@@ -96,7 +96,8 @@ def test_jit_is_eager_and_vmap_is_a_loop():
 
 def test_the_matrix_travels_as_an_argument():
     field = bfjax.polynomial_tps((32, 32))
-    assert sum(leaf.size for leaf in jax.tree.leaves(field)) == 32 * 32 * 256 // 4
+    tables = [leaf.size for leaf in jax.tree.leaves(field) if np.ndim(leaf)]
+    assert tables == [32 * 32 * 256 // 4]
     again = bfjax.polynomial_tps((32, 32))
     assert jax.tree.structure(field) == jax.tree.structure(again)
 

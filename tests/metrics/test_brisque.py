@@ -1,5 +1,7 @@
 import csv
+import importlib
 import importlib.resources
+from functools import partial
 
 import cv2
 import jax
@@ -9,6 +11,8 @@ import pytest
 import skimage
 
 from bfjax.metrics import brisque
+
+module = importlib.import_module("bfjax.metrics.brisque")  # a function bears its name
 
 # what scikit-image brings with it, without a download
 PHOTOGRAPHS = ("astronaut", "brick", "camera", "cell", "chelsea", "clock", "coffee", "coins")
@@ -113,6 +117,35 @@ def test_jit_is_eager_and_vmap_is_a_loop():
     images = [_float(_grey(name)[:16, :16]) for name in ("camera", "grass", "horse")]
     loop = jnp.stack([brisque(image) for image in images])
     np.testing.assert_allclose(jax.jit(jax.vmap(brisque))(jnp.stack(images)), loop, atol=0.01)
+
+
+def test_the_exact_sum_of_a_product_is_rounded_once():
+    """Against the same in 64 binary digits, which hold every product."""
+    rng = np.random.default_rng(0)
+    x, addend = rng.random((2, 300, 300), np.float32)
+    weight = np.float32(0.34) * rng.random((300, 300), np.float32)
+    wide = weight.astype(np.longdouble) * x + addend
+    found = module._exact(weight, jnp.asarray(x), jnp.asarray(addend))
+    np.testing.assert_array_equal(found, wide.astype(np.float32))
+
+
+@pytest.mark.parametrize("name", ["logo", "page"])
+def test_what_flat_parts_count_as_is_the_same_however_it_is_compiled(name):
+    """There rounding decides whether a pixel is brighter or darker than its surroundings."""
+    pixels = _float(_grey(name)[-128:, -128:])[..., 0]
+
+    def signs(multiply_add, level=3):
+        scales = jax.jit(
+            partial(module._normalised, multiply_add=multiply_add),
+            compiler_options={"xla_backend_optimization_level": level},
+        )(pixels)
+        return np.sign(np.concatenate([scale.ravel() for scale in scales]))
+
+    as_opencv = signs(module._contracted)
+    for level in (0, 3):
+        np.testing.assert_array_equal(signs(module._exact, level), as_opencv)
+    rounded_twice = signs(lambda weight, x, addend: module._rounded(weight * x) + addend)
+    assert (rounded_twice != as_opencv).any()
 
 
 def test_every_constant_image_gets_the_documented_score():

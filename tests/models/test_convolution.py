@@ -115,9 +115,14 @@ def test_no_gradient_of_an_image_needs_a_reversed_or_grouped_convolution():
         return jnp.sum(depthwise_conv2d(conv2d(x, kernel, stride=2), depthwise) ** 2)
 
     arguments = draw(1, 8, 8, 3), draw(3, 3, 3, 4), draw(3, 3, 4)
+    of_image, of_kernel = (
+        str(jax.make_jaxpr(jax.grad(energy, i))(*arguments)).count("= conv_general_dilated[")
+        for i in (0, 1)
+    )
+    assert of_image == 2 < of_kernel  # what nobody asks for is not even traced
     text = jax.jit(jax.grad(energy)).lower(*arguments).as_text()
     convolutions = [line for line in text.splitlines() if "stablehlo.convolution" in line]
-    assert len(convolutions) == 2  # forward and input gradient; nobody asked for the kernel's
+    assert len(convolutions) == 2
     assert not any("reverse = [true" in line for line in convolutions)
     assert not any("feature_group_count = 4" in line for line in convolutions)
 
@@ -149,3 +154,19 @@ def test_bad_padding_is_named(arguments, message):
 def test_a_kernel_for_other_channels_is_refused():
     with pytest.raises(ValueError, match=r"\(3, 3, 4, 2\) does not fit an input \(8, 8, 3\)"):
         conv2d(jnp.zeros((8, 8, 3)), jnp.zeros((3, 3, 4, 2)))
+
+
+def test_layers_of_one_size_are_one_function_of_the_program():
+    """What grows with the layers is traced, lowered and read from the cache as often."""
+
+    def energy(x, kernels):
+        for kernel in kernels:
+            x = depthwise_conv2d(x, kernel)
+        return jnp.sum(x)
+
+    def length(layers):
+        kernels = draw(layers, 3, 3, 4)
+        lowered = jax.jit(jax.vmap(jax.grad(energy), (0, None))).lower(draw(2, 8, 8, 4), kernels)
+        return lowered.as_text().count("\n")
+
+    assert length(4) - length(3) < 15  # the nine products of a layer alone are more
