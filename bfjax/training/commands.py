@@ -182,6 +182,7 @@ def make_plan(config: TrainConfig, source: data.Source) -> tuple[Plan, TrainStat
         label_smoothing=config.label_smoothing,
         average=config.average,
         dtype=compute_dtype(config.compute_dtype),
+        remat=config.remat,
         select=config.select,
         patience=config.patience,
         save_minutes=config.save_minutes,
@@ -223,7 +224,7 @@ def settings_of(config: TrainConfig, source: data.Source | None = None) -> dict[
     """
     settings = dataclasses.asdict(config)
     settings["compute_dtype"] = compute_dtype(config.compute_dtype)
-    for free in ("out", "verbose", "save_minutes", "save_steps", "dry_run"):
+    for free in ("out", "verbose", "save_minutes", "save_steps", "remat", "dry_run"):
         del settings[free]
     for name in ("labels", "groups", "class_names", "skip_bad"):
         if not settings[name]:  # as in runs from before there were these options

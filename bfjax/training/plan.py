@@ -40,6 +40,7 @@ class Plan:
       label_smoothing: share of the target spread over all classes.
       average: decay of the running average of the weights; 0 for none.
       dtype: of the activations.
+      remat: less memory for more time, see `make_step`.
       select: which validation score chooses the epoch that is kept.
       patience: stop after so many epochs without a better one; `None`: never.
       save_minutes: the run is saved after each epoch, and within one every so many minutes.
@@ -64,6 +65,7 @@ class Plan:
     label_smoothing: float
     average: float
     dtype: str
+    remat: bool
     select: Select
     patience: int | None
     save_minutes: float
@@ -89,6 +91,7 @@ class Plan:
             label_smoothing=self.label_smoothing,
             average=self.average,
             dtype=self.dtype,
+            remat=self.remat,
             seed=self.seed,
             size=size,
             placed=placed,

@@ -84,6 +84,7 @@ def make_step(
     label_smoothing: float = 0.0,
     average: float = 0.0,
     dtype: str = "float32",
+    remat: bool = False,
     seed: int = 0,
     size: int | None = None,
     placed: jax.sharding.Sharding | None = None,
@@ -97,6 +98,7 @@ def make_step(
       label_smoothing: share of the target spread over all classes.
       average: the decay of the running average of the weights; 0 for none.
       dtype: of the activations.
+      remat: compute the activations of a `Classifier`'s blocks once more for their gradients.
       seed: of augmentation and dropout.
       size: side to which the images are brought first; None for the one they have.
       placed: how the new state lies on the devices; by default as the compiler likes.
@@ -110,6 +112,7 @@ def make_step(
         params: Any, statistics: Any, images: Array, labels: Array, weights: Array, key: Array
     ):
         model = nnx.merge(graph, params, statistics, copy=True)
+        model.remat = remat
         # each layer computes in the type of its input; parameters and loss stay float32
         logits = model(images.astype(dtype), training=True, key=key)  # pyrefly: ignore[not-callable]
         logits = logits.astype(jnp.float32)

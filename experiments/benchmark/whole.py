@@ -14,6 +14,7 @@ from typing import Any
 
 from bfjax import models
 from experiments.benchmark.alternate import alternate
+from experiments.benchmark.training_memory import memory_of_training
 
 SIDE = 64
 # Attacks phantoms and prints the seconds of the attack, those since the start of the process, and
@@ -150,5 +151,6 @@ WHOLE: dict[str, Callable[[], dict[str, Any]]] = {
     "images": scaling,
     "devices": devices,
     "second start": lambda: second_start(("resnet50", "mobilenet_v1")),
+    "memory of training": memory_of_training,
     "steps not taken": lambda: steps_not_taken(network="mobilenet_v1"),
 }

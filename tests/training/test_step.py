@@ -88,3 +88,22 @@ def test_bfloat16_activations_train_float32_parameters():
     assert found["bfloat16"] != found["float32"]
     assert found["bfloat16"] == pytest.approx(found["float32"], rel=0.02)
     assert compute_dtype("auto") == "float32"  # these tests run on a CPU
+
+
+@pytest.mark.slow
+def test_a_step_that_computes_activations_once_more_has_the_same_loss():
+    graph, params, statistics = nnx.split(
+        models.build("mobilenet_v1", width=0.25), nnx.Param, nnx.BatchStat
+    )
+    images = np.stack([data.to_float(SOURCE[i]["image"]) for i in range(8)])
+    optimizer, found, takes = make_optimizer(10, learning_rate=1e-3), {}, {}
+    for remat in (False, True):
+        state = start(*copied((params, statistics)), optimizer.init(params))
+        given = state, images, SOURCE.labels[:8], jnp.ones(2)
+        program = make_step(graph, optimizer, remat=remat).lower(*given).compile()
+        takes[remat] = program.memory_analysis().temp_size_in_bytes
+        assert program.memory_analysis().alias_size_in_bytes > 0  # in the place of the last state
+        state, first = program(*given)
+        found[remat] = [float(first), float(program(state, *given[1:])[1])]
+    np.testing.assert_allclose(found[True], found[False], rtol=1e-4)
+    assert takes[True] < takes[False]
