@@ -8,6 +8,8 @@ before they are used once more: up to a third of the time of an input gradient.
 from __future__ import annotations
 
 import ctypes
+import mmap
+import time
 
 ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
@@ -43,3 +45,49 @@ def keep_freed() -> bool:
         return False
     settings = {_ARENA_MAX: 1, _MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 2**26}
     return all(mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def make_room(size: int) -> bool:
+    """Gives back the memory that is kept, where a block of `size` would not lie in it.
+
+    Small blocks that were taken out of the last step's memory leave too little of it in one piece.
+    The next step would then lie beside it, and the process would hold both. Call it before a step.
+
+    Args:
+      size: of all intermediate results of a step, in bytes.
+
+    Returns:
+      Whether memory was given back.
+
+    Example:
+      >>> make_room(0)
+      False
+
+    Reference: malloc_trim(3), mincore(2).
+    """
+    try:
+        libc = ctypes.CDLL(None)
+        libc.malloc_trim  # noqa: B018  glibc alone has it
+    except (AttributeError, OSError, TypeError):
+        return False
+    for pause in (0, 0.01, 0.1):  # a step that has just ended frees its memory a moment later
+        time.sleep(pause)
+        if _held(libc, size + mmap.PAGESIZE) >= 0.9:
+            return False
+    return bool(libc.malloc_trim(0))
+
+
+def _held(libc: ctypes.CDLL, size: int) -> float:
+    """The share of the next block's pages that the process has already."""
+    pages = size // mmap.PAGESIZE - 1
+    if pages < 1:
+        return 1.0
+    libc.malloc.restype = ctypes.c_void_p
+    block = libc.malloc(ctypes.c_size_t(size))
+    if block is None:
+        return 0.0
+    first = -(-block // mmap.PAGESIZE) * mmap.PAGESIZE
+    seen = (ctypes.c_ubyte * pages)()
+    there = libc.mincore(ctypes.c_void_p(first), ctypes.c_size_t(pages * mmap.PAGESIZE), seen) == 0
+    libc.free(ctypes.c_void_p(block))
+    return bytes(seen).count(1) / pages if there else 0.0

@@ -40,7 +40,8 @@ LAYERS = {
         *("explain", "models", "data"),
     },
     "training": {
-        *("types", "progress", "estimate", "field", "storage", "models", "data", "evaluation"),
+        *("types", "memory", "progress", "estimate", "field", "storage", "models", "data"),
+        "evaluation",
     },
     "report": {"progress", "estimate", "metrics", "storage", "attacks", "evaluation"},
     "cli": {"memory", "estimate", "models", "data", "evaluation", "training"},

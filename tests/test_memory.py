@@ -54,3 +54,40 @@ def test_a_system_without_one_is_left_alone(monkeypatch, error):
 
     monkeypatch.setattr(memory.ctypes, "CDLL", absent)
     assert memory.keep_freed() is False
+
+
+# 60 MB that are freed, and a third of them taken again: how much larger is the process with the
+# next 60 MB, where room was made for them and where not?
+ROOM = """
+import json, sys
+import numpy as np
+from bfjax import memory
+memory.keep_freed()
+def kib():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+low = np.ones(30_000_000, np.uint8)
+high = np.ones(30_000_000, np.uint8)
+above = np.ones(9_000_000, np.uint8)  # or the end of the heap would grow
+del low, high
+again = np.ones(59_000_000, np.uint8)
+del again
+early = memory.make_room(58_000_000)
+taken = np.ones(20_000_000, np.uint8)
+before = kib()
+given = memory.make_room(58_000_000) if sys.argv[1] == "made" else None
+whole = np.ones(58_000_000, np.uint8)
+print(json.dumps({"early": early, "given": given, "grown": kib() - before}))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps nothing")
+def test_room_is_made_where_freed_memory_is_scattered():
+    made, left = (
+        json.loads(subprocess.check_output([sys.executable, "-c", ROOM, how], text=True))
+        for how in ("made", "left")
+    )
+    assert made["early"] is left["early"] is False  # all of it is there, and is kept
+    assert made["given"] is True
+    assert left["grown"] > 50_000
+    assert made["grown"] < 30_000

@@ -62,4 +62,4 @@ def _estimates(to_train: TrainConfig, to_attack: AttackConfig) -> list[Estimate]
         models.save(models.build("convnet", num_classes=2), Path(folder), metadata=metadata)
         untrained = dataclasses.replace(to_attack, model=folder)
         attack = evaluation.of_cell(evaluation.attack_cell(untrained))
-    return [training.of_training(training.make_plan(to_train, source)), attack]
+    return [training.of_training(*training.make_plan(to_train, source)), attack]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from bfjax.models.convolution import Activation, Convolved
 from bfjax.models.layers import Dense
+from bfjax.models.remat import rematerialized
 from bfjax.models.settings import Settings
 from bfjax.types import PRNGKey, as_key
 
@@ -20,16 +24,34 @@ class Classifier(nnx.Module):
     Attributes:
       config: the network's settings.
       head: from the mean of the last activations to the logits.
+      remat: whether the gradient in training computes each block's activations once more, from
+        its input, instead of keeping them: less memory, more time.
     """
 
     config: Settings
     head: Dense
+    remat: bool = False
 
     def features(
         self, x: Float[Array, "*batch h w planes"], *, training: bool
     ) -> Float[Array, "*batch h2 w2 c"]:
         """The last activations of normalised images."""
         raise NotImplementedError
+
+    def through(self, block: Any, x: Activation, *, training: bool) -> Convolved:
+        """The activations after a block; between blocks lies all that `remat` keeps.
+
+        Args:
+          block: a module that takes activations.
+          x: (..., h, w, c).
+          training: as of the block.
+
+        Returns:
+          What the block returns.
+        """
+        if training and self.remat:
+            return rematerialized(block, x)
+        return block(x, training=training)
 
     def __call__(
         self,

@@ -117,10 +117,10 @@ class DenseNet121(Classifier):
         x = max_pool(jax.nn.relu(self.stem(x, training=training)))
         for i, block in enumerate(self.blocks):
             if i > 0:
-                x = self.transitions[i - 1](x, training=training)
+                x = self.through(self.transitions[i - 1], x, training=training)
             if isinstance(self.preactivation.norm, Affine):
                 x = dense_block(x, [layer.frozen() for layer in block])
                 continue
             for layer in block:
-                x = layer(x, training=training)
+                x = self.through(layer, x, training=training)
         return self.preactivation(x, training=training)

@@ -100,5 +100,5 @@ class MobileNetV1(Classifier):
         """The last activations of normalised images."""
         x = relu6(self.stem(x, training=training))
         for block in self.blocks:
-            x = block(x, training=training)
+            x = self.through(block, x, training=training)
         return x

@@ -128,5 +128,5 @@ class MobileNetV2(Classifier):
         x = relu6(self.stem(x, training=training))
         for stage in self.stages:
             for block in stage:
-                x = block(x, training=training)
+                x = self.through(block, x, training=training)
         return relu6(self.last(x, training=training))

@@ -113,5 +113,5 @@ class ResNet50(Classifier):
         x = max_pool(jax.nn.relu(self.stem(x, training=training)))
         for stage in self.stages:
             for block in stage:
-                x = block(x, training=training)
+                x = self.through(block, x, training=training)
         return x

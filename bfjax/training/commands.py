@@ -31,14 +31,14 @@ from bfjax.training.exported import Export, Exported
 from bfjax.training.optimizer import make_optimizer
 from bfjax.training.patients import split_source
 from bfjax.training.plan import Plan, balanced_weights
-from bfjax.training.step import compute_dtype
+from bfjax.training.step import TrainState, compute_dtype, start
 
 
 def train(config: TrainConfig) -> None:
     """The command `bfjax train`: trains, then prints the metrics on the test split."""
     if config.dry_run:
         with all_bad_files(source := _load(config, "train")):
-            estimate.show([of_training(make_plan(config, source))])
+            estimate.show([of_training(*make_plan(config, source))])
         return
     finished = resume.is_finished(config.out)
     metrics = train_classifier(config)
@@ -92,7 +92,7 @@ def fit(config: TrainConfig, source: data.Source, test: data.Source) -> Metrics:
     """
     if not resume.is_finished(config.out):
         with all_bad_files(source, test):
-            return loop.follow(make_plan(config, source), test)
+            return loop.follow(*make_plan(config, source), test)
     metrics = resume.stored_metrics(config.out, settings_of(config, source))
     now = {"train": source, "test": test}
     resume.same_images(config.out, {k: resume.fingerprint(v) for k, v in now.items()})
@@ -120,7 +120,7 @@ def _load(config: TrainConfig, split: str) -> data.Source:
     return source
 
 
-def make_plan(config: TrainConfig, source: data.Source) -> Plan:
+def make_plan(config: TrainConfig, source: data.Source) -> tuple[Plan, TrainState]:
     """Splits the training images by patient, and builds what learns from them.
 
     Args:
@@ -128,7 +128,7 @@ def make_plan(config: TrainConfig, source: data.Source) -> Plan:
       source: the training split.
 
     Returns:
-      What the run does, and what it begins with.
+      What the run does, and the state that it begins with and uses up.
 
     Raises:
       ValueError: settings that do not fit each other or the images.
@@ -165,15 +165,13 @@ def make_plan(config: TrainConfig, source: data.Source) -> Plan:
     if config.class_weights:
         weights = balanced_weights(np.asarray(training.labels), len(classes))
     changes = {name: getattr(config, name) for name in Augmentation._fields}
-    return Plan(
+    plan = Plan(
         out=config.out,
         settings=settings_of(config, source),
         fingerprint=resume.fingerprint(source),
         training=training,
         validation=held,
         graph=graph,
-        params=params,
-        statistics=statistics,
         optimizer=optimizer,
         class_weights=weights,
         augmentation=Augmentation(**changes),
@@ -184,6 +182,7 @@ def make_plan(config: TrainConfig, source: data.Source) -> Plan:
         label_smoothing=config.label_smoothing,
         average=config.average,
         dtype=compute_dtype(config.compute_dtype),
+        remat=config.remat,
         select=config.select,
         patience=config.patience,
         save_minutes=config.save_minutes,
@@ -191,6 +190,7 @@ def make_plan(config: TrainConfig, source: data.Source) -> Plan:
         seed=config.seed,
         verbose=config.verbose,
     )
+    return plan, start(params, statistics, optimizer.init(params), average=config.average)
 
 
 def _initial_network(config: TrainConfig, classes: tuple[str, ...], channels: int) -> nnx.Module:
@@ -224,7 +224,7 @@ def settings_of(config: TrainConfig, source: data.Source | None = None) -> dict[
     """
     settings = dataclasses.asdict(config)
     settings["compute_dtype"] = compute_dtype(config.compute_dtype)
-    for free in ("out", "verbose", "save_minutes", "save_steps", "dry_run"):
+    for free in ("out", "verbose", "save_minutes", "save_steps", "remat", "dry_run"):
         del settings[free]
     for name in ("labels", "groups", "class_names", "skip_bad"):
         if not settings[name]:  # as in runs from before there were these options

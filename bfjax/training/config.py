@@ -92,6 +92,9 @@ class TrainConfig:
     """Stop after so many epochs without a better one; none: never."""
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of the activations in training; auto: bfloat16, but float32 on a CPU."""
+    remat: bool = False
+    """Take less memory and more time: compute the activations of each block once more for their
+    gradient, and keep only what lies between the blocks (of which convnet has none)."""
     save_minutes: float = 5.0
     """The run is saved after each epoch, and within one every so many minutes."""
     save_steps: int | None = None

@@ -13,16 +13,18 @@ from bfjax import data, models
 from bfjax.data import feed
 from bfjax.estimate import Estimate, seconds
 from bfjax.training.plan import Plan
+from bfjax.training.step import TrainState
 from bfjax.training.validation import validate
 
 _STEPS = 3  # that are timed
 
 
-def of_training(plan: Plan) -> Estimate:
+def of_training(plan: Plan, state: TrainState) -> Estimate:
     """Takes a few steps at each size of the images, and validates a batch.
 
     Args:
       plan: of the run, from its start; nothing of it is written.
+      state: before the first step; it is used up.
 
     Returns:
       The estimate; its disk is what the saved states take while it runs.
@@ -32,7 +34,7 @@ def of_training(plan: Plan) -> Estimate:
     """
     split = feed.split_batches(plan.batch_size)
     whole = feed.on_every(split)
-    state = jax.device_put(plan.start(), whole)
+    state = jax.device_put(state, whole)
     first = next(iter(feed.shuffled(plan.training, plan.batch_size, seed=plan.seed)))
     images, labels = (jax.make_array_from_process_local_data(split, x) for x in first)
     few = data.Subset(plan.validation, range(min(plan.batch_size, len(plan.validation))))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import sys
 import time
 from typing import Any
@@ -29,14 +28,16 @@ from bfjax.training.resume import (
     write_images,
     write_log,
 )
+from bfjax.training.step import TrainState, compiled, copied
 from bfjax.training.validation import validate
 
 
-def follow(plan: Plan, test: data.Source) -> Metrics:
+def follow(plan: Plan, state: TrainState, test: data.Source) -> Metrics:
     """Trains, or goes on where a run of this plan stopped, and writes the checkpoint.
 
     Args:
       plan: what to do.
+      state: before the first step; it is used up.
       test: read once, at the end.
 
     Returns:
@@ -48,10 +49,11 @@ def follow(plan: Plan, test: data.Source) -> Metrics:
     """
     split = feed.split_batches(plan.batch_size)
     whole = feed.on_every(split)
-    state = jax.device_put(plan.start(), whole)
-    run = RunState(state, state.kept, [])
+    state = jax.device_put(state, whole)
+    run = RunState(state, copied(state.kept), [])
     about = plan.settings, plan.fingerprint
-    step_at = functools.cache(functools.partial(plan.step_at, placed=whole))
+    weights = jax.device_put(plan.class_weights, whole)
+    step, side = None, None
     writes = jax.process_index() == 0
     with saves(plan.out / TRAINING) as states, progress.bar() as bar:
         if states.latest is None and writes:
@@ -63,7 +65,6 @@ def follow(plan: Plan, test: data.Source) -> Metrics:
         while len(run.history) < plan.epochs and not _stalled(run.history, plan):
             started = time.monotonic() - run.seconds
             size = plan.side(len(run.history))
-            step = step_at(size)
             order = np.random.SeedSequence([plan.seed, len(run.history)]).generate_state(1)
             reader = iter(feed.shuffled(plan.training, plan.batch_size, seed=int(order[0])))
             if run.reader is not None:
@@ -72,7 +73,11 @@ def follow(plan: Plan, test: data.Source) -> Metrics:
                 images, labels = (
                     jax.make_array_from_process_local_data(split, x) for x in next(reader)
                 )
-                state, loss = step(run.state, images, labels, plan.class_weights)
+                given = run.state, images, labels, weights
+                if step is None or side != size:
+                    step, side = None, size  # the one of another size goes first
+                    step = compiled(plan.step_at(size, whole), *given)
+                state, loss = step(*given)
                 run = run._replace(state=state, losses=[*run.losses, loss])
                 # one step in flight: all at once, their images would fill the memory
                 jax.block_until_ready(run.losses[-2:-1])
@@ -135,7 +140,7 @@ def _ended(run: RunState, scores: dict[str, Metrics], plan: Plan, *, seconds: fl
         "seconds": round(seconds, 1),
     }
     better = all(_rank(row, plan.select) > _rank(past, plan.select) for past in run.history)
-    best = run.state.kept if better else run.best
+    best = copied(run.state.kept) if better else run.best
     return RunState(run.state, best, [*run.history, row])
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from bfjax import data
 from bfjax.training.augmentation import Augmentation
-from bfjax.training.step import Step, TrainState, make_step, start
+from bfjax.training.step import make_step
 
 Select = Literal["loss", "auc", "shifted"]
 
@@ -30,8 +30,6 @@ class Plan:
       training: the images that it learns from.
       validation: those held out, by patient.
       graph: of the network.
-      params: of the network, at the start.
-      statistics: of its batch normalisations, at the start.
       optimizer: over all epochs.
       class_weights: of the loss.
       augmentation: of the images.
@@ -42,6 +40,7 @@ class Plan:
       label_smoothing: share of the target spread over all classes.
       average: decay of the running average of the weights; 0 for none.
       dtype: of the activations.
+      remat: less memory for more time, see `make_step`.
       select: which validation score chooses the epoch that is kept.
       patience: stop after so many epochs without a better one; `None`: never.
       save_minutes: the run is saved after each epoch, and within one every so many minutes.
@@ -56,8 +55,6 @@ class Plan:
     training: data.Source
     validation: data.Source
     graph: Any
-    params: Any
-    statistics: Any
     optimizer: optax.GradientTransformation
     class_weights: Float[Array, " k"]
     augmentation: Augmentation
@@ -68,6 +65,7 @@ class Plan:
     label_smoothing: float
     average: float
     dtype: str
+    remat: bool
     select: Select
     patience: int | None
     save_minutes: float
@@ -84,13 +82,7 @@ class Plan:
         """The side of the images in an epoch, counted from 0."""
         return self.sides[min(epoch, len(self.sides) - 1)]
 
-    def start(self) -> TrainState:
-        """The state before the first step."""
-        return start(
-            self.params, self.statistics, self.optimizer.init(self.params), average=self.average
-        )
-
-    def step_at(self, size: int, placed: jax.sharding.Sharding) -> Step:
+    def step_at(self, size: int, placed: jax.sharding.Sharding) -> Any:
         """The training step for images of a side, its new state on the devices of `placed`."""
         return make_step(
             self.graph,
@@ -99,6 +91,7 @@ class Plan:
             label_smoothing=self.label_smoothing,
             average=self.average,
             dtype=self.dtype,
+            remat=self.remat,
             seed=self.seed,
             size=size,
             placed=placed,

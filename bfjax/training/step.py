@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int, Scalar
 
+from bfjax import memory
 from bfjax.training.augmentation import Augmentation, augment, resized
 
 
@@ -59,6 +60,19 @@ def start(params: Any, statistics: Any, opt_state: Any, *, average: float = 0.0)
     return TrainState(params, statistics, opt_state, jnp.zeros((), jnp.int32), mean)
 
 
+@jax.jit
+def copied(tree: Any) -> Any:
+    """Arrays of their own, which stay when those of a state are used up.
+
+    Args:
+      tree: of arrays.
+
+    Returns:
+      The same arrays, elsewhere in memory.
+    """
+    return jax.tree.map(jnp.copy, tree)
+
+
 Step = Callable[[TrainState, Any, Any, Any], tuple[TrainState, Scalar]]
 
 
@@ -70,6 +84,7 @@ def make_step(
     label_smoothing: float = 0.0,
     average: float = 0.0,
     dtype: str = "float32",
+    remat: bool = False,
     seed: int = 0,
     size: int | None = None,
     placed: jax.sharding.Sharding | None = None,
@@ -83,18 +98,21 @@ def make_step(
       label_smoothing: share of the target spread over all classes.
       average: the decay of the running average of the weights; 0 for none.
       dtype: of the activations.
+      remat: compute the activations of a `Classifier`'s blocks once more for their gradients.
       seed: of augmentation and dropout.
       size: side to which the images are brought first; None for the one they have.
       placed: how the new state lies on the devices; by default as the compiler likes.
 
     Returns:
-      `(state, images (n, h, w, c), labels (n,), class weights (k,)) -> (state, loss)`.
+      `(state, images (n, h, w, c), labels (n,), class weights (k,)) -> (state, loss)`. The state
+      that it is given is used up: the new one takes its memory.
     """
 
     def loss(
         params: Any, statistics: Any, images: Array, labels: Array, weights: Array, key: Array
     ):
         model = nnx.merge(graph, params, statistics, copy=True)
+        model.remat = remat
         # each layer computes in the type of its input; parameters and loss stay float32
         logits = model(images.astype(dtype), training=True, key=key)  # pyrefly: ignore[not-callable]
         logits = logits.astype(jnp.float32)
@@ -106,7 +124,9 @@ def make_step(
     def prepared(key, image):
         return augment(key, resized(image, size), augmentation=augmentation)
 
-    @functools.partial(jax.jit, **({} if placed is None else {"out_shardings": placed}))
+    where = {} if placed is None else {"out_shardings": placed}
+
+    @functools.partial(jax.jit, donate_argnames="state", **where)
     def step(state: TrainState, images: Array, labels: Array, weights: Array):
         key, dropout = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         keys = jax.random.split(key, len(images))
@@ -125,6 +145,31 @@ def make_step(
         return TrainState(params, statistics, opt_state, state.step + 1, mean), value
 
     return step
+
+
+def compiled(step: Any, *arguments: Any) -> Step:
+    """A step compiled for arguments of these shapes; on a CPU it runs where the last one ran.
+
+    There a step takes the memory of all its intermediate results as soon as it is called, be the
+    one before it done or not. So it is waited for, and called where that much is free in one piece.
+
+    Args:
+      step: from `make_step`.
+      *arguments: its own.
+
+    Returns:
+      The step.
+    """
+    program = step.lower(*arguments).compile()
+    if jax.default_backend() != "cpu":
+        return program
+    takes = program.memory_analysis().temp_size_in_bytes
+
+    def call(*arguments: Any) -> tuple[TrainState, Scalar]:
+        memory.make_room(takes)
+        return jax.block_until_ready(program(*arguments))
+
+    return call
 
 
 def compute_dtype(wanted: Literal["auto", "float32", "bfloat16"]) -> str:

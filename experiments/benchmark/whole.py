@@ -14,6 +14,7 @@ from typing import Any
 
 from experiments.benchmark.alternate import alternate
 from experiments.benchmark.start import checkpoint, second_start
+from experiments.benchmark.training_memory import memory_of_training
 
 SIDE = 64
 # Attacks phantoms and prints the seconds of the attack, those since the start of the process, and
@@ -126,5 +127,6 @@ WHOLE: dict[str, Callable[[], dict[str, Any]]] = {
     "images": scaling,
     "devices": devices,
     "second start": lambda: second_start(("resnet50", "mobilenet_v1")),
+    "memory of training": memory_of_training,
     "steps not taken": lambda: steps_not_taken(network="mobilenet_v1"),
 }

@@ -100,10 +100,10 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path, monkeypatch, kill_
             patch.setattr(loop, name, counted)
 
         if kill_at == "in an epoch":
-            make = plan.make_step
+            compiled = loop.compiled
 
-            def short(*args, **options):
-                step, calls = make(*args, **options), 0
+            def short(*args):
+                step, calls = compiled(*args), 0
 
                 def counted(*args):
                     nonlocal calls
@@ -114,7 +114,7 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path, monkeypatch, kill_
 
                 return counted
 
-            patch.setattr(plan, "make_step", short)
+            patch.setattr(loop, "compiled", short)
         elif kill_at == "after an epoch":
             kill_after("write_log", 1)
         else:
@@ -344,7 +344,7 @@ def test_class_weights_balance_the_loss(tmp_path):
     found = plan.balanced_weights(labels, 2)
     np.testing.assert_allclose(found, [2, 2 / 3])
     assert found[labels].mean() == pytest.approx(1)
-    even = training.make_plan(config(tmp_path, class_weights=False), Stripes(96))
+    even, _ = training.make_plan(config(tmp_path, class_weights=False), Stripes(96))
     np.testing.assert_array_equal(even.class_weights, [1, 1])
 
 
