@@ -12,7 +12,9 @@ function. Values are checked where they are known: a traced number has none.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -113,7 +115,7 @@ def has_numbers(*numbers: str, parts: tuple[str, ...] = ()) -> Callable[[type], 
         static = [name for name in fields if name not in (*numbers, *parts)]
 
         def flatten(one: Any) -> tuple[Any, tuple]:
-            found = named(**{name: getattr(one, name) for name in numbers})
+            found = Numbers(numbers, tuple(getattr(one, name) for name in numbers))
             own = tuple(getattr(one, name) for name in parts)
             return (found, own), tuple(getattr(one, name) for name in static)
 
@@ -125,6 +127,17 @@ def has_numbers(*numbers: str, parts: tuple[str, ...] = ()) -> Callable[[type], 
                 object.__setattr__(one, name, value)
             return one
 
+        make = cls.__init__
+
+        @functools.wraps(make)
+        def init(one: Any, *args: Any, **kwargs: Any) -> None:
+            make(one, *args, **kwargs)
+            for name, value in (
+                named(**{name: getattr(one, name) for name in numbers}).by_name().items()
+            ):
+                object.__setattr__(one, name, value)
+
+        cls.__init__ = init
         jax.tree_util.register_pytree_node(cls, flatten, unflatten)
         return cls
 
@@ -164,20 +177,26 @@ def check_numbers(
         if optional and value is None:
             continue
         if isinstance(value, list | tuple):
-            raise ValueError(f"{name} must be a number, or an array of them, got {value}")
+            raise ValueError(f"{name} must be a number, or an array of them, got {_short(value)}")
         found = known(value)
+        kind = value.dtype if found is None else found.dtype
+        if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
+            raise ValueError(f"{name} must be a number, got {_short(value)}")
+        if np.ndim(value) > 1:
+            raise ValueError(f"{name} must be a number, or an array (n,), got {np.shape(value)}")
         if found is None:
             continue
-        kind = found.dtype
-        if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
-            raise ValueError(f"{name} must be a number, got {value!r}")
-        inside = [
-            np.all(holds(found, bound))
-            for bound, holds in (*bounds, (below, np.less))
-            if bound is not None
-        ]
-        if not all(inside) or np.isnan(found).any():
-            raise ValueError(f"{name} must {_within(above, at_least, at_most, below)}, got {value}")
+        outside = np.isnan(found)
+        for bound, holds in (*bounds, (below, np.less)):
+            if bound is not None:
+                outside = outside | ~holds(found, bound)
+        if outside.any():
+            got = f"{found[outside][0]} of image {outside.argmax()}" if found.ndim else value
+            raise ValueError(f"{name} must {_within(above, at_least, at_most, below)}, got {got}")
+
+
+def _short(value: Any) -> str:
+    return textwrap.shorten(repr(value), 80)  # in one line
 
 
 def _within(*bounds: float | None) -> str:

@@ -118,6 +118,8 @@ def check_batch(
 ) -> None:
     """Raises ValueError for values that no attack can use, naming the first image that has them.
 
+    Traced images and labels have no values to check.
+
     Args:
       predict: the classifier; only its output shape is looked at.
       images: (batch, h, w, c).
@@ -147,7 +149,10 @@ def check_batch(
             f"labels are integers, got {labels.dtype}: class numbers (of one-hot labels the "
             "argmax), or for heads of several labels 0 and 1"
         )
-    low, high = (np.asarray(ends, np.float32) for ends in _extremes(images))
+    low = high = np.zeros(len(images), np.float32)
+    if not isinstance(images, jax.core.Tracer):
+        with jax.ensure_compile_time_eval():
+            low, high = (np.asarray(ends, np.float32) for ends in _extremes(images))
     bad = np.flatnonzero(~((low >= 0) & (high <= 1)))  # written so that NaN is bad
     if len(bad):
         i = int(bad[0])
@@ -166,6 +171,8 @@ def check_batch(
         raise ValueError(f"labels {labels.shape} do not fit heads {logits.shape}: one 0 or 1 each")
     # one logit says which of two classes, and so does each head
     classes = 2 if labels.ndim > 1 else max(logits.shape[0], 2)
+    if isinstance(labels, jax.core.Tracer):
+        return
     labels = np.asarray(labels).reshape(len(images), -1)
     bad = np.argwhere((labels < 0) | (labels >= classes))
     if len(bad):

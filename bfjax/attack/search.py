@@ -120,7 +120,8 @@ class Minimal:
         def grow(carry):
             i, epsilon, found, _ = carry
             new, fooled = attempt(i, epsilon)
-            epsilon = jnp.where(fooled, epsilon, epsilon * self.growth)
+            larger = (epsilon * self.growth).astype(epsilon.dtype)  # growth may be of a wider type
+            epsilon = jnp.where(fooled, epsilon, larger)
             return i + 1, epsilon, _smaller(found, new, fooled), fooled
 
         def halve(i, carry):

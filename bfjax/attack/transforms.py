@@ -7,6 +7,7 @@ field, or the coefficients and control points of a bias field.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -40,7 +41,8 @@ def with_hyperparameters(
       The transformation.
 
     Raises:
-      ValueError: for what is no number, such as a flag or a schedule.
+      ValueError: for what is no number, such as a flag or a schedule, and for what `make` does not
+        take.
 
     Example:
       >>> adam = with_hyperparameters(optax.adam, learning_rate=0.5)
@@ -55,6 +57,10 @@ def with_hyperparameters(
                     f"{name}={leaf!r} is no number: hold it by functools.partial of the function"
                 )
             check_numbers(**{name: leaf})
+    try:
+        inspect.signature(make).bind(**hyperparameters)  # `make` is called much later
+    except TypeError as error:
+        raise ValueError(f"{make!r} cannot be called so: {error}") from error
     return _later(make, (), named(**hyperparameters))
 
 
@@ -67,11 +73,17 @@ def chain(*pieces: optax.GradientTransformation) -> optax.GradientTransformation
     Returns:
       The transformation.
 
+    Raises:
+      ValueError: for what is no transformation.
+
     Example:
       >>> both = chain(normalize("l1"), steepest("linf", 0.5))
       >>> both.update(jnp.asarray([3.0, -1.0]), both.init(jnp.ones(2)))[0].tolist()
       [-0.5, 0.5]
     """
+    for piece in pieces:
+        if not isinstance(piece, optax.GradientTransformation):
+            raise ValueError(f"chain takes gradient transformations, got {piece!r}")
     return _later(optax.chain, tuple(map(as_pytree, pieces)), named())
 
 

@@ -6,6 +6,7 @@ Write your own: a pair of pure functions, `init() -> params` and `log_field(para
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from jaxtyping import Array, Float
 from bfjax.field.mirrors import folded_warp, folded_warp_matrix
 from bfjax.field.polynomial import Exponents, Terms, exponents, polynomial
 from bfjax.field.tps import control_grid, lattice
-from bfjax.numbers import Number, known, with_numbers
+from bfjax.numbers import Number, check_numbers, known, with_numbers
 from bfjax.types import Field, LogField
 
 
@@ -74,6 +75,10 @@ def specified(
       ValueError: as `polynomial_tps`.
     """
     control_grid(grid_size)  # raises for sizes that make none
+    if len(extent) != 2:
+        raise ValueError(f"extent is the first and the last coordinate, got {extent}")
+    for end in extent:
+        check_numbers(above=-math.inf, below=math.inf, extent=end)
     low, high = map(known, extent)
     if low is not None and high is not None and not np.all(low < high):
         raise ValueError(f"the first coordinate must be below the last, got {low} and {high}")

@@ -91,7 +91,7 @@ def test_where_there_is_no_slope_derivatives_are_finite(norm):
     assert np.isfinite(found).all()
 
 
-def test_optax_with_hyperparameters_is_optax(network, batch):
+def test_optax_with_hyperparameters_is_optax(network, batch, unchecked):
     plain = _field(optimizer=optax.adam(0.03, b1=0.5))
     leaves = _field(optimizer=pieces.with_hyperparameters(optax.adam, learning_rate=0.03, b1=0.5))
     one, two = (bfjax.run(attack, network, batch[0], 0) for attack in (plain, leaves))
@@ -101,6 +101,12 @@ def test_optax_with_hyperparameters_is_optax(network, batch):
             pieces.with_hyperparameters(optax.adam, **wrong)
     with pytest.raises(ValueError, match="learning_rate must be a number, got 'fast'"):
         pieces.with_hyperparameters(optax.adam, learning_rate="fast")
+    for make, numbers in ((optax.adam, {"lr": 0.1}), (optax.adam, {}), (3, {"learning_rate": 0.1})):
+        with pytest.raises(ValueError, match="cannot be called so: "):
+            pieces.with_hyperparameters(make, **numbers)
+    for wrong in (optax.sgd, 3, optax.MultiSteps(optax.sgd(0.1), 2)):
+        with pytest.raises(ValueError, match="chain takes gradient transformations, got"):
+            pieces.chain(optax.clip(1.0), wrong)
 
 
 def test_a_search_that_needs_extra_arguments_is_handed_them(network, batch):
