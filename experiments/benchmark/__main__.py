@@ -107,12 +107,14 @@ def main(config: Config) -> None:
             until = min(deadline, now + 60 * minutes * SHARE) if on_gpu else deadline
             for name, found in timed(group, config.repetitions, until).items():
                 results["rows"][name] = found
+                results.setdefault("measured", {})[name] = stamp(config)
                 print(line(name, found), flush=True)
             write(path, results, config)
         write(path, results, config)
     for name, measure in WHOLE.items():
         if config.whole and not on_gpu and config.only in name:
             results["whole"][name] = measure()
+            results.setdefault("measured", {})[name] = stamp(config)
             print(name, results["whole"][name], flush=True)
             write(path, results, config)
     if config.out == RESULTS and not on_gpu:
@@ -167,6 +169,14 @@ def _key(spec: Spec) -> str:
     return json.dumps(spec, sort_keys=True)
 
 
+def stamp(config: Config) -> dict[str, str | None]:
+    """When, and on what, a row was measured: rows of several runs are kept together."""
+    return {
+        "on": f"{environment()['processor']}, {datetime.date.today().isoformat()}",
+        "before": commit(config.before) if config.before else None,
+    }
+
+
 def write(path: Path, results: dict[str, Any], config: Config) -> None:
     """The results so far, as JSON and as a table."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +191,6 @@ def write(path: Path, results: dict[str, Any], config: Config) -> None:
         "batches": "the best of several batch sizes"
         if on_gpu
         else f"batches of {config.batch_size}",
-        "before": commit(config.before) if config.before else None,
     }
     storage.write_json(path, results)
     with storage.replacing(path.with_suffix(".md")) as temporary:

@@ -72,12 +72,22 @@ def _items(results: dict[str, Any]) -> list[str]:
         f"BIM is {bim[slow]:.2f} ({NAMES[slow]}) to {bim[fast]:.2f} times ({NAMES[fast]}) as fast "
         "as the fastest of foolbox on PyTorch, foolbox on JAX and torchattacks.",
         f"`jit(vmap(run))` takes {scan:.2f} times as long as the loop driven from the host.",
+        *(_start(NAMES[n], one) for n, one in results["whole"]["second start"].items()),
         f"Time is linear in the number of images ({each:.0f} ms each for {int(most):,} phantoms "
         f"and a small network) at {min(mib):.0f} to {max(mib):.0f} MiB.",
     ]
     return [
         line for item in said for line in textwrap.wrap(f"- {item}", 100, subsequent_indent="  ")
     ]
+
+
+def _start(name: str, found: dict[str, Any]) -> str:
+    first, second = found["first"], found["second"]
+    return (
+        f"`bfjax attack` on four phantoms with {name}: {first['process']:.1f} s at a first start, "
+        f"{second['process']:.1f} s at a second one, whose programs are kept "
+        f"(`JAX_COMPILATION_CACHE_DIR`); {second['parts']['steps']:.1f} s of it are attack steps."
+    )
 
 
 def write(results: dict[str, Any]) -> None:

@@ -61,7 +61,8 @@ def markdown(results: dict[str, Any]) -> str:
     Returns:
       Markdown.
     """
-    run, rows = results["run"], results["rows"]
+    run, rows, measured = results["run"], results["rows"], results.get("measured", {})
+    before = sorted({one["before"] for one in measured.values() if one["before"]})
     curves = {name: row for name, row in rows.items() if "images_per_second" in row}
     timed = {name: row for name, row in rows.items() if name not in curves}
     lines = [
@@ -72,7 +73,7 @@ def markdown(results: dict[str, Any]) -> str:
         "",
         "Our process keeps freed memory (`bfjax.memory`), as `bfjax` commands do. Peers run as",
         "they come; the second ratio is to the best of them when they keep it too.",
-        *([f"Before is ours at {run['before']}.", ""] if run.get("before") else [""]),
+        *([f"Before is ours at {', '.join(before)}.", ""] if before else [""]),
         "| what | ours (s) | others (s) | ratio | all keep memory | goal | share of the peak | "
         "before ÷ now |",
         "|---|---|---|---|---|---|---|---|",
@@ -85,6 +86,10 @@ def markdown(results: dict[str, Any]) -> str:
     lines += [f"{name}: {json.dumps(rounded(found))}\n" for name, found in results["whole"].items()]
     for name, row in rows.items():
         lines += [f"{name}, without {who}: {why}\n" for who, why in row["missing"].items()]
+    now = f"{run['processor']}, {run['date']}"
+    other = [f"{name} ({one['on']})" for name, one in measured.items() if one["on"] != now]
+    if other:
+        lines.append(f"Measured elsewhere or earlier: {'; '.join(other)}.\n")
     if results.get("left_out"):
         lines.append(f"Left out, as the time was up: {'; '.join(results['left_out'])}.")
     return "\n".join(lines).rstrip("\n") + "\n"

@@ -14,6 +14,7 @@ from typing import Any
 
 from experiments.benchmark.alternate import alternate
 from experiments.benchmark.start import checkpoint, second_start
+from experiments.benchmark.sweeps import compilations
 from experiments.benchmark.training_memory import memory_of_training
 
 SIDE = 64
@@ -126,6 +127,7 @@ def steps_not_taken(*, network: str, repetitions: int = 5) -> dict[str, Any]:
 WHOLE: dict[str, Callable[[], dict[str, Any]]] = {
     "images": scaling,
     "devices": devices,
+    "programs of a sweep": compilations,
     "second start": lambda: second_start(("resnet50", "mobilenet_v1")),
     "memory of training": memory_of_training,
     "steps not taken": lambda: steps_not_taken(network="mobilenet_v1"),

@@ -10,7 +10,7 @@ import pytest
 
 from bfjax import models
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import contenders, gpu, readme, start, tables, whole
+from experiments.benchmark import contenders, gpu, readme, start, sweeps, tables, whole
 from experiments.benchmark import rows as rows_module
 from experiments.benchmark.alternate import Timing, alternate
 from experiments.benchmark.rows import NETWORKS, OURS, Row, rows
@@ -83,6 +83,15 @@ def test_ours_of_another_checkout_takes_its_turn(checkout):
     assert result["before"] == 1.5
     assert "ratio" not in result  # before is no peer
     assert tables.line("r", result).endswith("| 1.50 |")
+
+
+@pytest.mark.slow
+def test_a_sweep_compiles_nothing_for_another_value(monkeypatch):
+    few = {name: sweeps.SWEEPS[name] for name in ("fgsm", "carlini_wagner_l2")}
+    monkeypatch.setattr(sweeps, "SWEEPS", few)
+    for one in sweeps.compilations().values():
+        assert one["first value"] > 0
+        assert set(one["another value"].values()) == {0}
 
 
 def test_a_path_that_is_no_checkout_is_named(tmp_path):
