@@ -1,7 +1,7 @@
 """The rows for a GPU, in groups whose processes start, and compile, all at once.
 
-A GPU is lent for minutes, of which compilation takes most. So groups come in the order of what is
-asked first, and each is done, or left out, on its own.
+Minutes on a GPU are dear, and compilation takes most of them. So groups come in the order of what
+is asked first, and each is done, or left out, on its own.
 """
 
 from __future__ import annotations
