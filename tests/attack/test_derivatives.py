@@ -9,19 +9,8 @@ import pytest
 import bfjax
 from bfjax import attack as pieces
 from bfjax import attacks
+from experiments.benchmark.sweeps import SHAPE
 from tests.networks import images, smooth_network
-
-SHAPE = (8, 8, 1)
-
-
-@pytest.fixture(scope="module")
-def network():
-    return smooth_network(shape=SHAPE)
-
-
-@pytest.fixture(scope="module")
-def batch():
-    return images(2, SHAPE, low=0.2, high=0.8)
 
 
 def _field(**numbers):

@@ -1,6 +1,5 @@
 """Numbers of attacks are leaves: swept in one program, mapped, differentiated, one an image."""
 
-import contextlib
 import inspect
 
 import jax
@@ -12,11 +11,10 @@ import pytest
 import bfjax
 from bfjax import attack as pieces
 from bfjax import attacks, explain
-from tests.networks import answers, images, smooth_network
+from experiments.benchmark.sweeps import SHAPE, SWEEPS, compiled
+from tests.networks import answers
 
-SHAPE = (8, 8, 1)
 KEY = jax.random.key(0)
-COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def _field(**numbers):
@@ -58,52 +56,13 @@ def _adam(**numbers):
     return _field(optimizer=pieces.with_hyperparameters(optax.adam, **numbers))
 
 
-SIGN = {"epsilon": (0.1, 0.05), "step_size": (0.04, 0.03)}
 # of each attack all its numbers, each with the value it has while others are swept, and another
-CASES = {
-    "bias_field": (
-        _field,
-        {
-            "l1_coefficients": (0.1, 0.9),
-            "l1_warp": (0.01, 0.5),
-            "step_size": (0.06, 0.05),
-            "warp_step_size": (0.05, 0.2),
-            "decay": (0.5, 2.0),
-            "max_change": (0.1, 0.03),
-            "max_log_field": (0.3, 0.05),
-            "start_noise": (0.1, 0.2),
-            "offset": (0.1, 0.3),
-            "extent": ((-1.0, 1.0), (0.0, 1.0)),
-        },
-    ),
+CASES = SWEEPS | {
     "bias_field, projected": (_projected, {"maximum": (0.1, 0.03)}),
     "bias_field, adam": (_adam, {"learning_rate": (0.03, 0.1), "b1": (0.9, 0.2)}),
-    "fgsm": (attacks.fgsm, {"epsilon": (0.1, 0.05)}),
-    "bim": (lambda **numbers: attacks.bim(num_steps=3, **numbers), SIGN),
-    "pgd": (lambda **numbers: attacks.pgd(num_steps=3, norm="l2", **numbers), SIGN),
-    "mi_fgsm": (
-        lambda **numbers: attacks.mi_fgsm(num_steps=3, domain="log", **numbers),
-        SIGN | {"decay": (1.0, 0.1)},
-    ),
-    "di_fgsm": (
-        lambda **numbers: attacks.di_fgsm(num_steps=3, **numbers),
-        SIGN | {"decay": (1.0, 0.0), "smallest": (0.9, 0.5), "probability": (0.5, 1.0)},
-    ),
-    "ti_mi_fgsm": (
-        lambda **numbers: attacks.ti_mi_fgsm(num_steps=3, kernel_size=5, **numbers),
-        SIGN | {"decay": (1.0, 0.1), "sigma": (1.0, 3.0)},
-    ),
-    "carlini_wagner_l2": (
-        lambda **numbers: attacks.carlini_wagner_l2(binary_search_steps=2, max_steps=40, **numbers),
-        {"step_size": (0.05, 0.1), "initial_const": (20.0, 9.0), "confidence": (0.0, 9.0)},
-    ),
-    "saliency_map": (
-        lambda **numbers: attacks.saliency_map(max_steps=30, **numbers),
-        {"theta": (0.1, 0.3), "max_changes": (2, 1)},
-    ),
     "minimal": (_minimal, {"start": (0.015, 0.02), "growth": (1.5, 2.5)}),
     "smallest_step": (_smallest, {"epsilon": (0.5, 0.2)}),
-    "restarts": (_restarts, SIGN),
+    "restarts": (_restarts, SWEEPS["bim"][1]),
     "random_resize": (lambda **n: _through(pieces.random_resize, **n), {"smallest": (0.5, 0.9)}),
     "random_window": (
         lambda **n: _through(pieces.random_window, **n),
@@ -130,34 +89,9 @@ def _stacked(rows):
     return jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *rows)
 
 
-@contextlib.contextmanager
-def compilations():
-    found = []
-
-    def listen(event, _, **__):
-        if event == COMPILED:
-            found.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield found
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-
-
 @jax.jit
 def _mapped(attack, predict, batch, labels):
     return jax.vmap(lambda x, y: bfjax.run(attack, predict, x, y, key=KEY))(batch, labels)
-
-
-@pytest.fixture(scope="module")
-def network():
-    return smooth_network(shape=SHAPE)
-
-
-@pytest.fixture(scope="module")
-def batch():
-    return images(2, SHAPE, low=0.2, high=0.8)
 
 
 def test_every_number_is_swept():
@@ -184,7 +118,7 @@ def test_a_sweep_compiles_once(case, network, batch):
     make, rows, labels = CASES[case][0], _swept(case), answers(network, batch)
     results = []
     for count, numbers in enumerate(rows):
-        with compilations() as found:
+        with compiled() as found:
             attack = make(**numbers)
             result = bfjax.run_batch(attack, network, batch, labels, key=KEY)
             same = _mapped(attack, network, batch, labels)
@@ -276,10 +210,10 @@ def test_masks_take_numbers_too(network, batch):
     pairs, labels = explain.pair(batch, 1 - batch), jnp.zeros(2, int)
     predict, found = explain.first_of_pair(network), []
     for count, numbers in enumerate(rows):
-        with compilations() as compiled:
+        with compiled() as programs:
             attack = explain.mask_attack(mask_size=4, num_steps=3, **numbers)
             found.append(bfjax.run_batch(attack, predict, pairs, labels).params)
-        assert bool(compiled) == (count == 0), numbers
+        assert bool(programs) == (count == 0), numbers
     assert all(not np.array_equal(found[0], other) for other in found[1:])
     alone = jnp.stack([pairs[0]] * len(rows))
     many = explain.mask_attack(mask_size=4, num_steps=3, **_stacked(rows))

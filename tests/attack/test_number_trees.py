@@ -8,9 +8,9 @@ import pytest
 import bfjax
 from bfjax import attack as pieces
 from bfjax import attacks
-from tests.networks import answers, images, smooth_network
+from experiments.benchmark.sweeps import SHAPE
+from tests.networks import answers
 
-SHAPE = (8, 8, 1)
 KEY = jax.random.key(0)
 
 
@@ -24,16 +24,6 @@ ATTACKS = {
     "saliency_map": attacks.saliency_map,
     "minimal": lambda: pieces.minimal(_bim),
 }
-
-
-@pytest.fixture(scope="module")
-def network():
-    return smooth_network(shape=SHAPE)
-
-
-@pytest.fixture(scope="module")
-def batch():
-    return images(2, SHAPE, low=0.2, high=0.8)
 
 
 @pytest.mark.parametrize(
