@@ -1,9 +1,10 @@
 """The numbers of an attack: leaves of its pytree, so that sweeping them compiles nothing anew.
 
 A number is a Python or NumPy scalar, an array of no axes, or a traced scalar; `None` stands for a
-piece that is absent. Under `jax.jit` all values of a number share one compilation, and numbers may
-be mapped (`jax.vmap`) and differentiated (`jax.grad`). Arrays (n,) hold one value for each of n
-images, for `bfjax.run_batch`.
+piece that is absent. Under `jax.jit` all values of a number share one compilation (those of arrays
+another one than those of scalars). Numbers may be mapped (`jax.vmap`) and differentiated
+(`jax.grad`; searches, which loop until they are done, in forward mode alone, `jax.jvp`). Arrays
+(n,) hold one value for each of n images, for `bfjax.run_batch`.
 
 The pieces of an attack hold their numbers in `Numbers`, by name, which `with_numbers` binds to a
 function. Values are checked where they are known: a traced number has none.
