@@ -61,7 +61,7 @@ def margin(logits: Logits, label: Label) -> Scalar:
 
     Reference: Carlini and Wagner, Towards Evaluating the Robustness of Neural Networks, 2017, f6.
     """
-    return jnp.max(_others(logits, label))
+    return _largest(_others(logits, label))
 
 
 def binary_cross_entropy(logits: Logits, label: Label) -> Scalar:
@@ -103,7 +103,7 @@ def binary_margin(logits: Logits, label: Label) -> Scalar:
       >>> binary_margin(jnp.asarray([2.0, -1.0]), jnp.asarray([1, 0])).item()
       -1.0
     """
-    return jnp.max(-_signed(logits, label))
+    return _largest(-_signed(logits, label))
 
 
 @dataclasses.dataclass(frozen=True)  # equal losses are equal, and share a compilation
@@ -286,3 +286,12 @@ def _signed(logits: Logits, label: Label) -> Logits:
     there = _heads(logits, label)
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     return jnp.where(there, logits, -logits)
+
+
+def _largest(values: Float[Array, " n"]) -> Scalar:
+    """The first of the largest, of which alone there is a slope.
+
+    `jnp.max` finds it again in the backward pass by comparing for equality. A compiler may round
+    the values otherwise there: none is then equal, and the slope 0.
+    """
+    return values[jnp.argmax(values)]
