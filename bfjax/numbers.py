@@ -280,6 +280,28 @@ def axes_of_images(attack: Any) -> list[int | None]:
     return found
 
 
+def of_one_image(attack: Any) -> Any:
+    """The same with scalars, where a number has one value of each image: to ask for its shapes.
+
+    Args:
+      attack: any pytree that holds `Numbers`.
+
+    Returns:
+      With the first of several values.
+
+    Example:
+      >>> jax.tree.leaves(of_one_image(with_numbers(abs, epsilon=np.ones(3))))
+      [np.float64(1.0)]
+    """
+
+    def first(node: Any) -> Any:
+        if not isinstance(node, Numbers):
+            return node
+        return jax.tree.map(lambda value: value[0] if np.ndim(value) else value, node)
+
+    return jax.tree.map(first, attack, is_leaf=lambda node: isinstance(node, Numbers))
+
+
 def _numbers_of(attack: Any) -> list[tuple[str, Any]]:
     nodes = jax.tree.leaves(attack, is_leaf=lambda node: isinstance(node, Numbers))
     return [

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import Partial
@@ -46,12 +47,39 @@ class Field(NamedTuple):
     """A parametrised log bias field B̂ (Eq. 2).
 
     Attributes:
-      init: `() -> params`, the parameters of the identity field, B̂ = 0.
+      init: `() -> params`, the parameters of the identity field, B̂ = 0; of an uncorrected machine
+        (`bfjax.field.radiographic`) those of its nominal set-up, whose B̂ is not 0.
       log_field: `params -> (h, w)`, B̂ at every pixel.
     """
 
     init: Callable[[], Params]
     log_field: Callable[[Params], LogField]
+
+
+class LinearField(Field):
+    """A `Field` that is linear in its params, one vector (n,) of coefficients: B̂ = Σ c_k B̂_k."""
+
+    __slots__ = ()
+
+    def basis(self) -> Float[Array, "n h w"]:
+        """The B̂_k, which are the fields of the unit vectors: made on demand, held by no field.
+
+        Returns:
+          (n, h, w).
+
+        Raises:
+          ValueError: when the params are no vector.
+
+        Example:
+          >>> field = LinearField(lambda: jnp.zeros(2), lambda c: c[0] + c[1] * jnp.eye(2))
+          >>> field.basis()[1].tolist()
+          [[1.0, 0.0], [0.0, 1.0]]
+        """
+        start = self.init()
+        if getattr(start, "ndim", None) != 1:
+            shapes = jax.tree.map(jnp.shape, start)
+            raise ValueError(f"the params of a LinearField are one (n,), got {shapes}")
+        return jax.vmap(self.log_field)(jnp.eye(start.size, dtype=start.dtype))
 
 
 class Perturbation(NamedTuple):
@@ -63,11 +91,14 @@ class Perturbation(NamedTuple):
       apply: `(params, image) -> image`, the perturbed image, in [0, 1].
       log_field: `params -> (h, w)`, the B̂ it multiplies by, to look at or measure; `None` where
         the perturbation is no field.
+      unclipped: `(params, image) -> image`, what `apply` would make if neither the image nor B̂
+        were clipped, to see where they are; `None` where that has no meaning.
     """
 
     init: Callable[[Image, PRNGKey | None], Params]
     apply: Callable[[Params, Image], Image]
     log_field: Callable[[Params], LogField] | None = None
+    unclipped: Callable[[Params, Image], Image] | None = None
 
 
 @jax.tree_util.register_dataclass

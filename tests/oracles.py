@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.test_util import check_grads
 
 
@@ -12,3 +13,12 @@ def check_gradients(function, arguments, **options):
         return function(*jax.tree.map(jnp.asarray, arguments))
 
     check_grads(wrapped, arguments, **options)
+
+
+def sizes(jaxpr):
+    """The numbers in each value that a program holds on its way."""
+    for equation in jaxpr.eqns:
+        yield from (int(np.prod(value.aval.shape)) for value in equation.outvars)
+        for inner in equation.params.values():
+            inner = getattr(inner, "jaxpr", inner)
+            yield from sizes(inner) if hasattr(inner, "eqns") else ()
