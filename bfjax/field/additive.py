@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from bfjax.field.perturbation import bias_field, check_image, clip, with_noise
+from bfjax.field.clipping import clip
+from bfjax.field.perturbation import Encoding, bias_field, check_image, with_noise
 from bfjax.numbers import Number, check_numbers, with_numbers
 from bfjax.types import Field, Image, LogField, Params, Perturbation, PRNGKey, as_key, as_pytree
 
@@ -45,6 +46,8 @@ def free_log_field(
     start_noise: Number | None = None,
     max_change: Number | None = None,
     offset: Number | None = None,
+    encoding: Encoding = "linear",
+    gamma: Number = 0.29,
 ) -> Perturbation:
     """Eq. 3: X_a = clip(X · exp(B̂)), B̂ free at every pixel and bounded by the projection.
 
@@ -55,12 +58,15 @@ def free_log_field(
         starts at B̂ = 0.
       max_change: as for `bias_field`.
       offset: as for `bias_field`.
+      encoding: as for `bias_field`; with `"log"` B̂ is free pixels, in units of γ.
+      gamma: as for `bias_field`.
 
     Returns:
       A `Perturbation` whose params are B̂, (h, w).
 
     Raises:
-      ValueError: for a negative noise or offset, or a bound that is not positive.
+      ValueError: for a negative noise or offset, or a bound that is not positive; and as
+        `bias_field` of the encoding.
 
     Example:
       >>> perturbation = free_log_field()
@@ -71,7 +77,9 @@ def free_log_field(
     Reference: Tian et al., ICME 2021, Eq. 3.
     """
     free = Field(init=_nowhere, log_field=_itself)
-    perturbation = bias_field(free, max_change=max_change, offset=offset)
+    perturbation = bias_field(
+        free, max_change=max_change, offset=offset, encoding=encoding, gamma=gamma
+    )
     return perturbation._replace(init=_start(_no_field, start_noise))
 
 

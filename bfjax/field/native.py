@@ -18,9 +18,10 @@ from jax.tree_util import Partial
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from bfjax.field.clipping import clip
 from bfjax.field.mirrors import halves
-from bfjax.field.polynomial import Exponents, Terms, polynomial
-from bfjax.field.polynomial_tps import Polynomial, PolynomialTPSParams, specified
+from bfjax.field.polynomial import Terms, polynomial
+from bfjax.field.polynomial_tps import Border, Polynomial, PolynomialTPSParams, specified
 from bfjax.field.tps import control_grid, lattice, spline_weights
 from bfjax.numbers import Number, with_numbers
 from bfjax.types import Field, LogField
@@ -40,6 +41,7 @@ def chunked_polynomial_tps(
     min_degree: int = 1,
     grid_size: int = 16,
     terms: Terms = "literal",
+    border: Border = "clamp",
     extent: tuple[Number, Number] = (-1.0, 1.0),
     dtype: DTypeLike = jnp.float32,
     chunk_size: int = 2**14,
@@ -61,6 +63,7 @@ def chunked_polynomial_tps(
       min_degree: D0; lower degrees are left out, as `terms` reads it.
       grid_size: control points along each axis, at least 2.
       terms: which monomials Eq. 4 keeps, see `bfjax.field.exponents`.
+      border: as for `polynomial_tps`.
       extent: coordinates of the first and the last pixel centre, on both axes.
       dtype: of parameters and field, float32 or float64.
       chunk_size: pixels whose kernels are held at once, chunk_size · grid_size² numbers.
@@ -69,7 +72,8 @@ def chunked_polynomial_tps(
       A `Field` whose params are `PolynomialTPSParams`, those of `polynomial_tps` at any size.
 
     Raises:
-      ValueError: for a shape, degree, grid size, reading, extent or chunk size that makes no field.
+      ValueError: for a shape, degree, grid size, reading, border, extent or chunk size that makes
+        no field.
 
     Example:
       >>> from bfjax.field import polynomial_tps
@@ -89,6 +93,7 @@ def chunked_polynomial_tps(
         min_degree=min_degree,
         grid_size=grid_size,
         terms=terms,
+        border=border,
         extent=extent,
         dtype=dtype,
     )
@@ -112,9 +117,9 @@ def _log_field(chunks: _Chunks, params: PolynomialTPSParams, *, low: Any, high: 
     points = lattice(height, width).reshape(height, width, 2)[:rows, :columns].reshape(-1, 2)
     missing = -len(points) % chunks.size
     points = np.pad(points, ((0, missing), (0, 0))).reshape(-1, chunks.size, 2)
+    kind = dataclasses.replace(spec, shape=(1, 1))  # one program for all sizes
     parts = [
-        _mirrored(spec.exponents, spec.grid_size, params.coefficients, weights, p, low, high)
-        for p in points.astype(dtype)
+        _mirrored(kind, params.coefficients, weights, p, low, high) for p in points.astype(dtype)
     ]
     quarters = jnp.concatenate(parts, axis=1)[:, : rows * columns].reshape(2, 2, rows, columns)
     # each mirrored back; a middle row or column is there twice
@@ -124,10 +129,9 @@ def _log_field(chunks: _Chunks, params: PolynomialTPSParams, *, low: Any, high: 
     return jnp.concatenate([upper, lower[::-1][height % 2 :]])
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=0)
 def _mirrored(
-    pairs: Exponents,
-    grid_size: int,
+    spec: Polynomial,
     coefficients: Float[Array, " n"],
     weights: Float[Array, "k 2"],
     points: Float[Array | np.ndarray, "pixels 2"],
@@ -135,11 +139,11 @@ def _mirrored(
     high: Float[Array, ""] | float,
 ) -> Float[Array, "4 pixels"]:
     """B̂ at some points (x, y) of [-1, 1]², and at (−x, y), (x, −y), (−x, −y)."""
-    controls = jnp.asarray(control_grid(grid_size), points.dtype)
+    controls = jnp.asarray(control_grid(spec.grid_size), points.dtype)
     squared = jnp.sum((points[:, None] - controls[None]) ** 2, axis=-1)
     kernel = squared * jnp.log(jnp.where(squared > 0, squared, 1.0))
     # |(−x, y) − c| = |(x, y) − c'|, with c' the mirror image of c
-    of_grid = weights[:-3].reshape(grid_size, grid_size, 2)
+    of_grid = weights[:-3].reshape(spec.grid_size, spec.grid_size, 2)
     signs = [(1, 1), (-1, 1), (1, -1), (-1, -1)]
     mirrored = jnp.stack([of_grid[::y, ::x].reshape(-1, 2) for x, y in signs])
     p = points[None] * jnp.asarray(signs, points.dtype)[:, None]
@@ -147,5 +151,8 @@ def _mirrored(
     tilted = (
         jnp.einsum("mpd,dc->mpc", p, weights[-2:], precision="highest") + weights[None, None, -3]
     )
-    x, y = jnp.moveaxis((low + high) / 2 + (high - low) / 2 * p + bent + tilted, -1, 0)
-    return polynomial(coefficients, x, y, exponents=pairs)
+    warped = (low + high) / 2 + (high - low) / 2 * p + bent + tilted
+    if spec.border == "clamp":
+        warped = clip(jnp.asarray(warped), low, high)
+    x, y = jnp.moveaxis(warped, -1, 0)
+    return polynomial(coefficients, x, y, exponents=spec.exponents)

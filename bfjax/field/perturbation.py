@@ -1,4 +1,4 @@
-"""Perturbations made of fields: X_a = X · exp(B̂), clipped (Eq. 1 and 2).
+"""Perturbations made of fields: X_a = X · exp(B̂), or X − γ B̂, clipped (Eq. 1 and 2).
 
 Convention:
     Clipping keeps the gradient on the closed interval: it passes in full at exactly 0, at exactly
@@ -9,16 +9,21 @@ Convention:
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from bfjax.field.polynomial_tps import PolynomialTPSParams
+from bfjax.field.clipping import clip
 from bfjax.numbers import Number, check_numbers, with_numbers
 from bfjax.types import Field, Image, LogField, Params, Perturbation, PRNGKey, as_key, as_pytree
+
+Encoding = Literal["linear", "log"]
+"""What a grey value is of the exposure: proportional to it, or falling with its logarithm."""
+Saturation = Literal["clip", "tanh"]
+"""How B̂ meets a bound at each pixel."""
 
 # exp(±80) fits float32 with room for its gradient; 16-bit images saturate to black or white long
 # before. Without a bound exp overflows, and a black pixel makes 0 · inf = NaN.
@@ -30,31 +35,44 @@ def bias_field(
     *,
     max_change: Number | None = None,
     max_log_field: Number | None = None,
+    saturation: Saturation = "clip",
     offset: Number | None = None,
     start_noise: Number | None = None,
+    encoding: Encoding = "linear",
+    gamma: Number = 0.29,
 ) -> Perturbation:
-    """Multiplies the image by a bias field: X_a = clip(X · exp(B̂)) (Eq. 1, 2).
+    """Applies a bias field: X_a = clip(X · exp(B̂)) (Eq. 1, 2), or clip(X − γ B̂) of a log encoding.
 
-    The logarithm of the image is never taken: black stays black. At B̂ = 0 the image comes back
-    exactly. Grey and RGB images take the same (h, w) field on every channel.
+    The paper multiplies the grey values. The X-rays that are looked at are encoded in the logarithm
+    of the exposure, more of it darker: there a field is a smooth difference, and black changes too.
+
+    The logarithm of the image is never taken: where it is multiplied, black stays black. At B̂ = 0
+    the image comes back exactly. Grey and RGB images take the same (h, w) field on every channel.
 
     Args:
       field: the log field B̂, for instance `polynomial_tps`.
       max_change: ε, in units of the image's range [0, 1]: X_a is also clipped to X ± ε. `None`
         leaves only the clip to [0, 1].
-      max_log_field: a bound on |B̂|, by clipping it at every pixel (no gradient beyond). `None`
-        means 80, which only keeps exp finite. To bound it by scaling, see `limit_log_field`.
+      max_log_field: h, a bound on |B̂| held at every pixel. It bends the field: where many pixels
+        reach it they make a plateau with an edge. `bfjax.field.limit_log_field` scales instead and
+        keeps the field as smooth as it is. `None` means 80, which only keeps exp finite.
+      saturation: `"clip"` cuts B̂ at ±h, without a gradient beyond; `"tanh"` is B̂ ← h tanh(B̂ / h),
+        which has one everywhere.
       offset: o in log(X + o) + B̂, the other reading of Eq. 2: X_a = (X + o) · exp(B̂) − o. With
         o > 0 black pixels change too. `None` is Eq. 2 as it stands.
       start_noise: half-width of the uniform noise added to every parameter at the start; it then
         needs a key. `None` starts at the field's identity.
+      encoding: of the grey values, `"linear"` in the exposure or `"log"`.
+      gamma: γ > 0 of `"log"`, in grey levels (of [0, 1]) for each factor e of the exposure. The
+        default is of 1.5 decades over [0, 1], 1 / (1.5 ln 10).
 
     Returns:
       A `Perturbation`. `apply(params, image)` raises ValueError, when traced, for an image that is
       not (h, w, c) of floats or whose size is not the field's.
 
     Raises:
-      ValueError: for a bound that is not positive, a negative offset or noise.
+      ValueError: for a bound or γ that is not positive, a negative offset or noise, an unknown
+        encoding or saturation, or an offset with `"log"`, which has no product.
 
     Example:
       >>> import jax.numpy as jnp
@@ -67,12 +85,27 @@ def bias_field(
     """
     check_numbers(above=0, optional=True, max_change=max_change, max_log_field=max_log_field)
     check_numbers(at_least=0, optional=True, offset=offset, start_noise=start_noise)
+    check_numbers(above=0, gamma=gamma)
+    for name, value, known in (
+        ("encoding", encoding, Encoding),
+        ("saturation", saturation, Saturation),
+    ):
+        if value not in get_args(known):
+            raise ValueError(f"{name} must be one of {get_args(known)}, got {value!r}")
+    if encoding == "log" and offset is not None:
+        raise ValueError(f"a log encoding has no product to offset, got {offset=}")
     field = as_pytree(field)
-    bounded = with_numbers(Partial(_bounded, field.log_field), max_log_field=max_log_field)
+    bound = Partial(_SATURATIONS[saturation])
+    bounded = with_numbers(Partial(_bounded, bound, field.log_field), max_log_field=max_log_field)
+    if encoding == "log":
+        product = with_numbers(Partial(_difference), gamma=gamma)
+    else:
+        product = with_numbers(Partial(_product), offset=offset)
     return Perturbation(
         init=with_numbers(Partial(_start, field.init), start_noise=start_noise),
-        apply=with_numbers(Partial(_apply, bounded), max_change=max_change, offset=offset),
+        apply=with_numbers(Partial(_apply, product, bounded), max_change=max_change),
         log_field=bounded,
+        unclipped=Partial(_unclipped, product, field.log_field),
     )
 
 
@@ -107,86 +140,55 @@ def with_noise(half_width: Any, leaf: Float[Array, "*shape"], key: PRNGKey) -> A
     return leaf + noise.astype(leaf.dtype)  # a number may be of a wider type
 
 
-def _bounded(log_field_of, params: Params, *, max_log_field: Any) -> LogField:
-    bound = _FINITE if max_log_field is None else jnp.minimum(max_log_field, _FINITE)
-    return clip(log_field_of(params), -bound, bound)
+def _bounded(bound, log_field_of, params: Params, *, max_log_field: Any) -> LogField:
+    log_field = log_field_of(params)
+    if max_log_field is None:
+        return clip(log_field, -_FINITE, _FINITE)
+    return bound(log_field, jnp.minimum(max_log_field, _FINITE))
 
 
-def _apply(bounded, params: Params, image: Image, *, max_change: Any, offset: Any) -> Image:
+def _clipped(log_field: LogField, bound: Any) -> LogField:
+    return clip(log_field, -bound, bound)
+
+
+def _saturated(log_field: LogField, bound: Any) -> LogField:
+    return bound * jnp.tanh(log_field / bound)
+
+
+_SATURATIONS = {"clip": _clipped, "tanh": _saturated}
+
+
+def _product(image: Image, log_field: LogField, *, offset: Any) -> Image:
+    log_field = log_field[..., None]
+    product = image * jnp.exp(log_field)
+    return product if offset is None else product + offset * jnp.expm1(log_field)
+
+
+def _difference(image: Image, log_field: LogField, *, gamma: Any) -> Image:
+    return image - gamma * log_field[..., None]
+
+
+def _unclipped(product, log_field_of, params: Params, image: Image) -> Image:
+    log_field = clip(log_field_of(params), -_FINITE, _FINITE)
+    _check_size(log_field, image)
+    return product(image, log_field)
+
+
+def _check_size(log_field: LogField, image: Image) -> None:
     check_image(image)
-    log_field = bounded(params)[..., None]
-    if log_field.shape[:2] != image.shape[:2]:
-        raise ValueError(f"the field is {log_field.shape[:2]}, the image {image.shape[:2]}")
-    perturbed = image * jnp.exp(log_field)
-    if offset is not None:
-        perturbed += offset * jnp.expm1(log_field)
+    if log_field.shape != image.shape[:2]:
+        raise ValueError(f"the field is {log_field.shape}, the image {image.shape[:2]}")
+
+
+def _apply(product, bounded, params: Params, image: Image, *, max_change: Any) -> Image:
+    log_field = bounded(params)
+    _check_size(log_field, image)
+    perturbed = product(image, log_field)
     low, high = 0.0, 1.0
     if max_change is not None:
         low = jnp.maximum(low, image - max_change)
         high = jnp.minimum(high, image + max_change)
     return clip(perturbed, low, high).astype(image.dtype)
-
-
-def limit_log_field(field: Field, maximum: Number) -> Partial:
-    """A projection that bounds |B̂| by scaling instead of clipping, so the field stays smooth.
-
-    For `polynomial_tps`, whose field is linear in its coefficients: a ← a · min(1, L / max|B̂|);
-    for `pixelwise`, B̂ is clipped to ±L.
-
-    Args:
-      field: the field of the attack.
-      maximum: L > 0, the largest |B̂| allowed.
-
-    Returns:
-      `(params, image) -> params`, for `Attack.project`. It raises ValueError, when traced, for
-      params of another kind of field.
-
-    Raises:
-      ValueError: when `maximum` is not positive.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from bfjax.field import pixelwise
-      >>> project = limit_log_field(pixelwise((1, 1)), 0.25)
-      >>> project(jnp.asarray([[1.0]]), jnp.ones((1, 1, 1)))
-      Array([[0.25]], dtype=float32)
-    """
-    check_numbers(above=0, maximum=maximum)
-    return with_numbers(Partial(_limit, as_pytree(field).log_field), maximum=maximum)
-
-
-def _limit(log_field_of, params: Params, image: Image, *, maximum: Any) -> Params:
-    del image
-    if isinstance(params, PolynomialTPSParams):
-        largest = jnp.max(jnp.abs(log_field_of(params)))
-        scale = maximum / jnp.maximum(largest, maximum)
-        return params._replace(coefficients=params.coefficients * scale)
-    if isinstance(params, jax.Array):
-        return jnp.clip(params, -maximum, maximum)
-    raise ValueError(f"limit_log_field knows no params of type {type(params).__name__}")
-
-
-def clip(
-    x: Float[Array, "*shape"],
-    low: Float[Array, ...] | float,
-    high: Float[Array, ...] | float,
-) -> Float[Array, "*shape"]:
-    """min(max(x, low), high), with the full gradient on the closed interval [low, high].
-
-    Args:
-      x: values; NaN stays NaN.
-      low: lower bound, one or one for each value.
-      high: upper bound, not below `low`.
-
-    Returns:
-      The clipped values.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> jax.grad(clip)(jnp.asarray(1.0), 0.0, 1.0).item()
-      1.0
-    """
-    return jnp.where(x < low, low, jnp.where(x > high, high, x))
 
 
 def check_image(image: Image) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,15 @@ from jax.tree_util import Partial
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from bfjax.field.clipping import clip
 from bfjax.field.mirrors import folded_warp, folded_warp_matrix
 from bfjax.field.polynomial import Exponents, Terms, exponents, polynomial
 from bfjax.field.tps import control_grid, lattice
 from bfjax.numbers import Number, check_numbers, known, with_numbers
 from bfjax.types import Field, LogField
+
+Border = Literal["clamp", "free"]
+"""Where a warped coordinate may go: no farther than the image, or anywhere."""
 
 
 class PolynomialTPSParams(NamedTuple):
@@ -44,6 +48,7 @@ class Polynomial:
     exponents: Exponents
     shape: tuple[int, int]
     grid_size: int
+    border: Border
     dtype: str
 
     def identity(self, *, low: Any, high: Any) -> PolynomialTPSParams:
@@ -66,6 +71,7 @@ def specified(
     min_degree: int,
     grid_size: int,
     terms: Terms,
+    border: Border,
     extent: tuple[Number, Number],
     dtype: DTypeLike,
 ) -> Polynomial:
@@ -75,6 +81,8 @@ def specified(
       ValueError: as `polynomial_tps`.
     """
     control_grid(grid_size)  # raises for sizes that make none
+    if border not in get_args(Border):
+        raise ValueError(f"border must be one of {get_args(Border)}, got {border!r}")
     if len(extent) != 2:
         raise ValueError(f"extent is the first and the last coordinate, got {extent}")
     for end in extent:
@@ -84,8 +92,9 @@ def specified(
         raise ValueError(f"the first coordinate must be below the last, got {low} and {high}")
     return Polynomial(
         exponents=exponents(degree, min_degree, terms=terms),
-        shape=_checked(shape),
+        shape=check_shape(shape),
         grid_size=grid_size,
+        border=border,
         dtype=jnp.dtype(dtype).name,
     )
 
@@ -97,6 +106,7 @@ def polynomial_tps(
     min_degree: int = 1,
     grid_size: int = 16,
     terms: Terms = "literal",
+    border: Border = "clamp",
     extent: tuple[Number, Number] = (-1.0, 1.0),
     dtype: DTypeLike = jnp.float32,
 ) -> Field:
@@ -105,12 +115,18 @@ def polynomial_tps(
     B̂_i = Σ_t Σ_l a_{t,l} · T_θ(x_i)^t · T_θ(y_i)^l, where the thin-plate spline T_θ sends the
     control points of a regular grid to θ. The identity is a = 0, θ = θ0.
 
+    A warped coordinate that leaves the image would meet powers such as 1.6¹⁰ = 110. Clamped to it,
+    |B̂| is at most ‖a‖₁, and beyond its border the field goes on as it is there. That the warp does
+    not fold is for `limit_warp` to hold.
+
     Args:
       shape: (h, w) of the image.
       degree: D, the largest total degree.
       min_degree: D0; lower degrees are left out, as `terms` reads it.
       grid_size: control points along each axis, at least 2.
       terms: which monomials Eq. 4 keeps, see `bfjax.field.exponents`.
+      border: `"clamp"` keeps the warped coordinates in the image, with the full gradient up to its
+        border and none beyond; `"free"` lets them leave it.
       extent: coordinates of the first and the last pixel centre, on both axes.
       dtype: of parameters and field, float32 or float64.
 
@@ -118,7 +134,8 @@ def polynomial_tps(
       A `Field` whose params are `PolynomialTPSParams`.
 
     Raises:
-      ValueError: for a shape, degree, grid size, reading or extent that makes no field.
+      ValueError: for a shape, degree, grid size, reading, border or extent that makes no
+        field.
 
     Example:
       >>> field = polynomial_tps((32, 48), degree=4, grid_size=4)
@@ -136,6 +153,7 @@ def polynomial_tps(
         min_degree=min_degree,
         grid_size=grid_size,
         terms=terms,
+        border=border,
         extent=extent,
         dtype=dtype,
     )
@@ -161,6 +179,8 @@ def _log_polynomial(
     moved = folded_warp(matrix, spec.shape, displacement.reshape(*[spec.grid_size] * 2, 2))
     x = spec.within(centres[:1, :, 0], low=low, high=high) + moved[0]
     y = spec.within(centres[:, :1, 1], low=low, high=high) + moved[1]
+    if spec.border == "clamp":
+        x, y = (clip(v, low, high).astype(v.dtype) for v in (x, y))
     return polynomial(params.coefficients, x, y, exponents=spec.exponents)
 
 
@@ -185,7 +205,7 @@ def pixelwise(shape: tuple[int, int], *, dtype: DTypeLike = jnp.float32) -> Fiel
     Reference: Tian et al., ICME 2021, Eq. 3.
     """
     return Field(
-        init=Partial(_zeros, _Zeros(_checked(shape), jnp.dtype(dtype).name)),
+        init=Partial(_zeros, _Zeros(check_shape(shape), jnp.dtype(dtype).name)),
         log_field=Partial(_itself),
     )
 
@@ -205,7 +225,22 @@ def _itself(params: LogField) -> LogField:
     return params
 
 
-def _checked(shape: tuple[int, ...]) -> tuple[int, int]:
+def check_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The shape of a field, as two integers.
+
+    Args:
+      shape: what should be (h, w).
+
+    Returns:
+      (h, w).
+
+    Raises:
+      ValueError: when it is not two positive sizes.
+
+    Example:
+      >>> check_shape((3, 4))
+      (3, 4)
+    """
     if len(shape) != 2 or min(shape) < 1:
         raise ValueError(f"a field needs a shape (h, w) of positive sizes, got {tuple(shape)}")
     return int(shape[0]), int(shape[1])

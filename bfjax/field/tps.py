@@ -118,6 +118,34 @@ def spline_matrix(points: np.ndarray, grid_size: int) -> np.ndarray:
     return basis @ spline_weights(grid_size)
 
 
+def spline_gradient(points: np.ndarray, grid_size: int) -> np.ndarray:
+    """The slope of `spline_matrix` at any points: ∂M/∂x and ∂M/∂y.
+
+    ∇U = 2 (log r² + 1) (p − c), which is 0 at r = 0, and ∇(A p + b) = A.
+
+    Args:
+      points: (n, 2), (x, y) pairs.
+      grid_size: control points along each axis, at least 2.
+
+    Returns:
+      (2, n, grid_size²) float64: times θ − θ0 it gives the slopes of the displacement.
+
+    Raises:
+      ValueError: for `grid_size` below 2.
+
+    Example:
+      >>> spline_gradient(np.zeros((1, 2)), 2).round(6).tolist()  # as of bilinear interpolation
+      [[[-0.25, 0.25, -0.25, 0.25]], [[-0.25, -0.25, 0.25, 0.25]]]
+    """
+    away = points[:, None] - control_grid(grid_size)[None]
+    squared = np.sum(away**2, axis=-1)
+    slopes = 2 * (np.log(np.where(squared > 0, squared, 1.0)) + 1)[..., None] * away
+    affine = np.zeros((2, len(points), 3))
+    affine[[0, 1], :, [1, 2]] = 1
+    basis = np.concatenate([np.moveaxis(slopes, -1, 0), affine], axis=-1)
+    return basis @ spline_weights(grid_size)
+
+
 @lru_cache(maxsize=8)
 def spline_weights(grid_size: int) -> np.ndarray:
     """The weights of the spline of `warp_matrix` for each θ_k: w, b and A are linear in θ.

@@ -45,6 +45,7 @@ def test_a_free_log_field_is_the_pixelwise_field_of_any_image(x64):
     params = jnp.asarray(np.random.default_rng(0).normal(0, 0.4, SHAPE[:2]))
     np.testing.assert_array_equal(free.apply(params, image), fixed.apply(params, image))
     np.testing.assert_array_equal(free.log_field(params), params)
+    np.testing.assert_array_equal(free.unclipped(params, image), fixed.unclipped(params, image))
     assert not free.init(image, None).any()
     small = 0.1 * params  # away from the clip's corners
     check_gradients(lambda p: free.apply(p, image), (small,), order=1, modes=["rev"], eps=1e-5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import bfjax
-from bfjax.field import clip, limit_log_field
+from bfjax.field import clip
 from tests.oracles import check_gradients
 
 SHAPE = (8, 10)
@@ -29,7 +29,15 @@ def _random(field, scale=0.3, seed=0):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
-    "options", [{}, {"max_change": 0.1}, {"offset": 0.05}, {"max_log_field": 1}]
+    "options",
+    [
+        {},
+        {"max_change": 0.1},
+        {"offset": 0.05},
+        {"max_log_field": 1},
+        {"max_log_field": 1, "saturation": "tanh"},
+        {"encoding": "log"},
+    ],
 )
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_identity_gives_back_exactly_the_image(channels, options, dtype):
@@ -51,9 +59,64 @@ def test_apply_is_the_product_clipped(channels):
         ({"max_change": 0.1}, np.clip(np.clip(x * np.exp(log_field), x - 0.1, x + 0.1), 0, 1)),
         ({"max_log_field": 0.2}, np.clip(x * np.exp(np.clip(log_field, -0.2, 0.2)), 0, 1)),
         ({"offset": 0.1}, np.clip((x + 0.1) * np.exp(log_field) - 0.1, 0, 1)),
+        (
+            {"max_log_field": 0.2, "saturation": "tanh"},
+            np.clip(x * np.exp(0.2 * np.tanh(log_field / 0.2)), 0, 1),
+        ),
+        ({"encoding": "log"}, np.clip(x - 0.29 * log_field, 0, 1)),
+        ({"encoding": "log", "gamma": 0.5}, np.clip(x - 0.5 * log_field, 0, 1)),
+        (
+            {"encoding": "log", "max_change": 0.05, "max_log_field": 0.4},
+            np.clip(np.clip(x - 0.29 * np.clip(log_field, -0.4, 0.4), x - 0.05, x + 0.05), 0, 1),
+        ),
     ]:
         perturbed = bfjax.bias_field(field, **options).apply(params, image)
         np.testing.assert_allclose(perturbed, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"offset": 0.1}, {"encoding": "log"}])
+def test_unclipped_is_the_product_whatever_bounds_there_are(options):
+    field, image = _field(), _image(3)
+    params = _random(field)
+    x, b = (np.asarray(a, np.float64) for a in (image, field.log_field(params)[..., None]))
+    bounds = {"max_change": 0.1, "max_log_field": 0.2}
+    made = bfjax.bias_field(field, **options, **bounds).unclipped(params, image)
+    offset = options.get("offset", 0)
+    expected = x - 0.29 * b if "encoding" in options else (x + offset) * np.exp(b) - offset
+    assert expected.max() > 1
+    np.testing.assert_allclose(made, expected, atol=1e-5)
+    clipped = bfjax.bias_field(field, **options).apply(params, image)
+    np.testing.assert_allclose(np.clip(made, 0, 1), clipped, atol=1e-6)
+
+
+def test_more_exposure_is_brighter_in_one_encoding_and_darker_in_the_other():
+    field, image = bfjax.pixelwise((1, 1)), jnp.full((1, 1, 1), 0.5)
+    more = jnp.asarray([[0.2]])
+    assert bfjax.bias_field(field).apply(more, image).item() == pytest.approx(0.5 * np.exp(0.2))
+    darker = bfjax.bias_field(field, encoding="log").apply(more, image).item()
+    assert darker == pytest.approx(0.5 - 0.29 * 0.2)
+
+
+def test_the_default_gamma_is_a_decade_and_a_half_over_the_greys():
+    """X = 1 − log10(E / E0) / 1.5, so a factor e of exposure is 1 / (1.5 ln 10) grey levels."""
+    assert 1 / (1.5 * np.log(10)) == pytest.approx(0.29, abs=5e-4)
+
+
+def test_a_black_pixel_has_a_gradient_in_a_log_encoding():
+    field = bfjax.pixelwise((1, 1))
+    apply = bfjax.bias_field(field, encoding="log").apply
+    for value, expected in ((0.0, -0.29), (1.0, -0.29)):
+        image = jnp.full((1, 1, 1), value)
+        slope = jax.grad(lambda b, image=image: apply(b, image).sum())(field.init())
+        assert slope.item() == pytest.approx(expected)
+
+
+def test_tanh_has_a_gradient_where_clip_has_none():
+    field, image = bfjax.pixelwise((1, 1)), jnp.full((1, 1, 1), 0.5)
+    for saturation in ("clip", "tanh"):
+        bounded = bfjax.bias_field(field, max_log_field=0.2, saturation=saturation)
+        slope = jax.grad(lambda b, p=bounded: p.apply(b, image).sum())(jnp.asarray([[0.3]]))
+        assert (slope.item() > 0) == (saturation == "tanh")
 
 
 def test_black_stays_black_unless_there_is_an_offset():
@@ -129,31 +192,13 @@ def test_random_start_needs_a_key_and_stays_in_its_box():
     assert not np.allclose(start.coefficients, other.coefficients)
 
 
-def test_limit_log_field_scales_the_polynomial_and_clips_the_free_field():
-    field, image = _field(), _image()
-    params = _random(field, 3.0)
-    limited = limit_log_field(field, 0.5)(params, image)
-    before, after = field.log_field(params), field.log_field(limited)
-    assert abs(after).max() == pytest.approx(0.5, rel=1e-5)
-    np.testing.assert_allclose(after, before * (0.5 / abs(before).max()), atol=1e-6)
-    small = _random(field, 1e-3)
-    np.testing.assert_array_equal(
-        limit_log_field(field, 0.5)(small, image).coefficients, small.coefficients
-    )
-    free = bfjax.pixelwise((1, 2))
-    values = limit_log_field(free, 0.5)(jnp.asarray([[2.0, -0.1]]), jnp.ones((1, 2, 1)))
-    np.testing.assert_allclose(values, [[0.5, -0.1]])
-
-
-def test_users_fields_work_and_unknown_params_are_named():
+def test_users_fields_work():
     field = bfjax.Field(
         init=lambda: {"gain": jnp.zeros(())}, log_field=lambda p: jnp.full(SHAPE, p["gain"])
     )
     perturbation = bfjax.bias_field(field)
     brighter = perturbation.apply({"gain": jnp.log(1.5)}, jnp.full((*SHAPE, 1), 0.5))
     np.testing.assert_allclose(brighter, 0.75, rtol=1e-6)
-    with pytest.raises(ValueError, match="dict"):
-        limit_log_field(field, 1.0)({"gain": jnp.zeros(())}, _image())
 
 
 @pytest.mark.parametrize(
@@ -164,13 +209,12 @@ def test_users_fields_work_and_unknown_params_are_named():
         ({"max_log_field": float("nan")}, "max_log_field"),
         ({"offset": -1}, "offset"),
         ({"start_noise": -1}, "start_noise"),
+        ({"encoding": "sqrt"}, "encoding must be one of .*'sqrt'"),
+        ({"saturation": "wrap"}, "saturation must be one of .*'wrap'"),
+        ({"gamma": 0}, "gamma must be positive, got 0"),
+        ({"encoding": "log", "offset": 0.1}, "log encoding has no product to offset"),
     ],
 )
-def test_bad_options_are_named(options, word):
+def test_bad_options_are_named(options, word, unchecked):
     with pytest.raises(ValueError, match=word):
         bfjax.bias_field(_field(), **options)
-
-
-def test_bad_bound_of_the_projection_is_named():
-    with pytest.raises(ValueError, match="maximum must be positive, got -1"):
-        limit_log_field(_field(), -1)

@@ -22,12 +22,15 @@ def _params(seed=0, dtype=np.float32, **options):
 
 @pytest.mark.parametrize("terms", ["literal", "count", "total"])
 @pytest.mark.parametrize("extent", [(-1.0, 1.0), (0.0, 1.0)])
-def test_log_field_is_scipys_spline_then_numpys_polynomial(terms, extent, x64):
-    field, params = _params(dtype=np.float64, terms=terms, extent=extent)
+@pytest.mark.parametrize("border", ["clamp", "free"])
+def test_log_field_is_scipys_spline_then_numpys_polynomial(terms, extent, border, x64):
+    field, params = _params(dtype=np.float64, terms=terms, extent=extent, border=border)
     low, high = extent
     controls = control_grid(GRID, low=low, high=high)
     spline = RBFInterpolator(controls, params.control_points, kernel="thin_plate_spline", degree=1)
-    x, y = spline(lattice(*SHAPE, low=low, high=high)).T
+    warped = spline(lattice(*SHAPE, low=low, high=high))
+    assert (warped < low).any() or (warped > high).any()
+    x, y = (np.clip(warped, low, high) if border == "clamp" else warped).T
     pairs = exponents(DEGREE, 1, terms=terms)
     expected = sum(a * x**t * y**l for (t, l), a in zip(pairs, params.coefficients, strict=True))
     np.testing.assert_allclose(field.log_field(params).ravel(), expected, atol=1e-10)
@@ -83,6 +86,33 @@ def test_warp_has_no_gradient_at_the_identity():
     gradient = jax.grad(lambda p: field.log_field(p).sum())(field.init())
     assert (gradient.control_points == 0).all()
     assert (gradient.coefficients != 0).any()
+
+
+def test_clamped_the_field_is_no_larger_than_its_coefficients():
+    field, params = _params()
+    far = params._replace(control_points=50 * params.control_points)
+    bound = float(abs(far.coefficients).sum())
+    assert abs(field.log_field(far)).max() <= bound
+    free, _ = _params(border="free")
+    assert abs(free.log_field(far)).max() > 100 * bound
+
+
+def test_at_the_identity_the_border_of_the_image_keeps_its_gradient():
+    """It lies exactly on the clamp, which passes the gradient in full there and none beyond."""
+    for border in ("clamp", "free"):
+        field, _ = _params(border=border)
+        start = field.init()
+        start = start._replace(coefficients=jnp.ones_like(start.coefficients))
+        slopes = jax.grad(lambda p, f=field: f.log_field(p)[0, 0])(start).control_points
+        assert abs(slopes[0]).max() > 1
+        outside = start._replace(control_points=1.5 * start.control_points)
+        slopes = jax.grad(lambda p, f=field: f.log_field(p)[0, 0])(outside).control_points
+        assert (abs(slopes).max() == 0) == (border == "clamp")
+
+
+def test_an_unknown_border_is_named(unchecked):
+    with pytest.raises(ValueError, match=r"border must be one of .*'wrap'"):
+        bfjax.polynomial_tps((3, 3), border="wrap")
 
 
 def test_jit_is_eager_and_vmap_is_a_loop():
