@@ -59,6 +59,7 @@ The loop by hand is the same:
     True
 """
 
+from bfjax.attack.ascent import annealed, step_halving
 from bfjax.attack.batch import check_batch, run_batch, warn_of_probabilities
 from bfjax.attack.diversity import (
     eight_bit,
@@ -83,7 +84,7 @@ from bfjax.attack.objective import (
     targeted,
 )
 from bfjax.attack.penalty import Reduction, l1_penalty
-from bfjax.attack.projections import image_ball, onto_ball, parameter_ball
+from bfjax.attack.projections import image_ball, in_turn, onto_ball, parameter_ball
 from bfjax.attack.random_starts import restarts
 from bfjax.attack.search import minimal, smallest_step
 from bfjax.attack.stream import Done, run_stream
@@ -101,6 +102,7 @@ __all__ = [
     "Done",
     "Norm",
     "Reduction",
+    "annealed",
     "binary_cross_entropy",
     "binary_margin",
     "chain",
@@ -112,6 +114,7 @@ __all__ = [
     "finish",
     "gaussian_smoothing",
     "image_ball",
+    "in_turn",
     "init",
     "is_right",
     "is_targeted",
@@ -136,6 +139,7 @@ __all__ = [
     "smooth_gradient",
     "steepest",
     "step",
+    "step_halving",
     "targeted",
     "warn_of_probabilities",
     "with_hyperparameters",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, get_args
 
 import jax
@@ -12,7 +13,9 @@ from jaxtyping import Array, Float
 
 from bfjax.attack.transforms import Norm, check_norm, norm_of
 from bfjax.numbers import Number, check_numbers, with_numbers
-from bfjax.types import Image, Params
+from bfjax.types import Image, Params, as_pytree
+
+Projection = Callable[[Params, Image], Params]
 
 
 def onto_ball(
@@ -51,6 +54,35 @@ def onto_ball(
     inside = norm_of(delta, "l1") <= radius
     shrunk = jnp.sign(delta) * jnp.maximum(jnp.abs(delta) - threshold, 0)
     return jnp.where(inside, delta, shrunk)
+
+
+def in_turn(*projections: Projection) -> Partial:
+    """Several projections, one after the other.
+
+    Args:
+      *projections: applied in this order, each `(params, image) -> params`.
+
+    Returns:
+      `(params, image) -> params`, for `Attack.project`.
+
+    Raises:
+      ValueError: for none.
+
+    Example:
+      >>> small = parameter_ball(norm="linf", radius=0.5)
+      >>> both = in_turn(small, parameter_ball(norm="l1", radius=0.5))
+      >>> both(jnp.ones(2), jnp.ones((1, 1, 1))).tolist()
+      [0.25, 0.25]
+    """
+    if not projections:
+        raise ValueError("in_turn needs a projection")
+    return Partial(_in_turn, tuple(map(as_pytree, projections)))
+
+
+def _in_turn(projections: tuple, params: Params, image: Image) -> Params:
+    for project in projections:
+        params = project(params, image)
+    return params
 
 
 def image_ball(*, norm: Norm, radius: Number) -> Partial:

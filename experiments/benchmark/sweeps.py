@@ -30,8 +30,16 @@ SWEEPS: dict[str, tuple[Callable[..., Any], dict[str, tuple[Any, Any]]]] = {
             "max_log_field": (0.3, 0.05),
             "start_noise": (0.1, 0.2),
             "offset": (0.1, 0.3),
+            "max_log_range": (0.4, 0.04),
+            "max_warp_gradient": (0.9, 0.05),
             "extent": ((-1.0, 1.0), (0.0, 1.0)),
         },
+    ),
+    "bias_field, log encoding": (
+        lambda **numbers: attacks.bias_field(
+            SHAPE, degree=3, grid_size=3, num_steps=3, encoding="log", **numbers
+        ),
+        {"gamma": (0.29, 0.5), "step_size": (0.06, 0.05)},
     ),
     "fgsm": (attacks.fgsm, {"epsilon": (0.1, 0.05)}),
     "bim": (lambda **numbers: attacks.bim(num_steps=3, **numbers), SIGN),

@@ -133,7 +133,9 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_any_optax_transformation_raises_the_objective(name):
     predict, _ = _linear()
-    attack = _attack(optimizer=OPTIMIZERS[name], l1_coefficients=0.0, max_change=None)
+    # a line search expects to stay where it goes: no projection there
+    limit = {"max_warp_gradient": None} if name == "lbfgs" else {}
+    attack = _attack(optimizer=OPTIMIZERS[name], l1_coefficients=0.0, **limit)
     result = jax.jit(lambda x: bfjax.run(attack, predict, x, 0))(_images(1)[0])
     loss = bfjax.attack.cross_entropy(result.logits, 0)
     assert loss > result.trace.loss[0] + 0.05
@@ -218,10 +220,44 @@ def test_best_iterate_is_the_one_with_the_highest_objective():
 
 def test_projection_holds_after_every_step():
     predict, _ = _linear()
-    attack = _attack(max_log_field=0.1, log_field_bound="project", l1_coefficients=0.0)
+    attack = _attack(max_log_field=0.1, l1_coefficients=0.0)
     result = bfjax.run(attack, predict, _images(1)[0], 0)
     largest = abs(attack.perturbation.log_field(result.params)).max()
     assert largest == pytest.approx(0.1, rel=1e-4)
+    attack = _attack(max_log_range=0.15, l1_coefficients=0.0)
+    log_field = attack.perturbation.log_field(bfjax.run(attack, predict, _images(1)[0], 0).params)
+    assert log_field.max() - log_field.min() == pytest.approx(0.15, rel=1e-4)
+
+
+def test_by_default_the_warp_does_not_fold():
+    """Whole steps of the control points, whose grid is 2 / 3 wide, would."""
+    predict, _ = _linear()
+    for limit, folds in ((0.9, False), (None, True)):
+        attack = _attack(warp_step_size=0.6, max_warp_gradient=limit)
+        params = bfjax.run(attack, predict, _images(1)[0], 0).params
+        matrix = bfjax.field.warp_matrix(SHAPE[:2], 4)
+        warped = jnp.asarray(matrix @ np.asarray(params.control_points)).reshape(*SHAPE[:2], 2)
+        assert (bfjax.metrics.folded_share(warped) > 0) == folds
+
+
+def test_the_default_is_the_product_wherever_nothing_saturates():
+    """log(X_a / X) bends no more than B̂ does: no clip tears it. NumPy's second differences."""
+    predict, _ = _linear()
+    image = _images(1)[0]
+    attack = _attack(l1_coefficients=0.0)
+    result = bfjax.run(attack, predict, image, 0)
+    x, attacked = np.asarray(image, np.float64)[..., 0], np.asarray(result.adversarial)[..., 0]
+    field = np.asarray(attack.perturbation.log_field(result.params), np.float64)
+    inside = (x > 0) & (attacked > 0) & (attacked < 1)
+    assert inside.mean() > 0.5
+    assert abs(field).max() > 0.1
+    quotient = np.where(inside, np.log(np.where(inside, attacked / x, 1.0)), np.nan)
+    for axis in (0, 1):
+        bends = abs(np.diff(quotient, 2, axis=axis))
+        of_field = abs(np.diff(field, 2, axis=axis))
+        seen = np.isfinite(bends)
+        assert seen.any()
+        assert (bends[seen] <= of_field[seen] + 1e-5).all()
 
 
 @pytest.mark.slow
@@ -289,6 +325,11 @@ def test_trace_records_the_iterates_and_the_result_the_one_after_them():
         ({"degree": 1, "min_degree": 1}, "degree=1"),
         ({"iterate": "first"}, "'first'"),
         ({"log_field_bound": "scale"}, "'scale'"),
+        ({"log_field_bound": "tanh", "max_log_range": 0.4}, "is held by 'project', not by 'tanh'"),
+        ({"max_log_range": 0.0}, "max_log_range must be positive, got 0.0"),
+        ({"max_warp_gradient": 1.0}, "max_warp_gradient must be in"),
+        ({"border": "wrap"}, "'wrap'"),
+        ({"encoding": "sqrt"}, "'sqrt'"),
         ({"max_change": 0.0}, "max_change"),
     ],
 )

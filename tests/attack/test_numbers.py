@@ -40,8 +40,8 @@ def _smooth_gradient(**numbers):
     return bfjax.Attack(smooth, made.loss, made.optimizer, num_steps=2)
 
 
-def _projected(**numbers):
-    return _field(max_log_field=numbers["maximum"], log_field_bound="project")
+def _bent(bound):
+    return lambda *, max_log_field: _field(max_log_field=max_log_field, log_field_bound=bound)
 
 
 def _smallest(**numbers):
@@ -56,10 +56,27 @@ def _adam(**numbers):
     return _field(optimizer=pieces.with_hyperparameters(optax.adam, **numbers))
 
 
+def _bounded(**numbers):
+    field = bfjax.field.legendre(SHAPE[:2], degree=2)
+    return attacks.bounded_field(field, num_steps=3, iterate="last", encoding="log", **numbers)
+
+
 # of each attack all its numbers, each with the value it has while others are swept, and another
 CASES = SWEEPS | {
-    "bias_field, projected": (_projected, {"maximum": (0.1, 0.03)}),
+    "bias_field, clipped": (_bent("clip"), {"max_log_field": (0.1, 0.03)}),
+    "bias_field, tanh": (_bent("tanh"), {"max_log_field": (0.1, 0.03)}),
     "bias_field, adam": (_adam, {"learning_rate": (0.03, 0.1), "b1": (0.9, 0.2)}),
+    "bounded_field": (
+        _bounded,
+        {
+            **{
+                "max_log_field": (0.2, 0.05),
+                "max_log_range": (0.4, 0.1),
+                "step_size": (0.02, 0.01),
+            },
+            **{"start_noise": (0.05, 0.1), "gamma": (0.29, 0.5)},
+        },
+    ),
     "minimal": (_minimal, {"start": (0.015, 0.02), "growth": (1.5, 2.5)}),
     "smallest_step": (_smallest, {"epsilon": (0.5, 0.2)}),
     "restarts": (_restarts, SWEEPS["bim"][1]),
@@ -71,7 +88,15 @@ CASES = SWEEPS | {
     "jpeg_rounding": (lambda **n: _through(pieces.jpeg_rounding, **n), {"quality": (75, 20)}),
     "smooth_gradient": (_smooth_gradient, {"sigma": (1.0, 3.0)}),
 }
-FAMILY = ["bias_field", "bim", "pgd", "mi_fgsm", "di_fgsm", "ti_mi_fgsm"]
+FAMILY = [
+    "bias_field",
+    "bias_field, log encoding",
+    "bim",
+    "pgd",
+    "mi_fgsm",
+    "di_fgsm",
+    "ti_mi_fgsm",
+]
 
 
 def _base(case):
@@ -104,9 +129,11 @@ def test_every_number_is_swept():
             for option, parameter in parameters.items():
                 if "Number" in str(parameter.annotation):
                     found.setdefault(name, set()).add(option)
-    assert found["bias_field"] == CASES["bias_field"][1].keys()
+    of_fields = (swept for case, (_, swept) in CASES.items() if case.startswith("bias_field"))
+    assert found.pop("bias_field") == set().union(*of_fields) - {"learning_rate", "b1"}
     tested_otherwise = {"gaussian_smoothing", "image_ball", "onto_ball", "parameter_ball"}
     tested_otherwise |= {"resize_and_pad", "steepest"}  # parts of the family below
+    tested_otherwise |= {"annealed", "step_halving"}  # see test_ascent.py
     assert found.keys() - CASES.keys() == tested_otherwise
     for name in found.keys() & CASES.keys():
         assert found[name] <= CASES[name][1].keys() | {"epsilon"}, name

@@ -1,0 +1,115 @@
+"""The most that a field can do within a bound on itself: smooth light, and no more than that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from bfjax import attack as pieces
+from bfjax import field as fields
+from bfjax.attack import annealed, in_turn, margin
+from bfjax.field import Encoding
+from bfjax.numbers import Number, check_numbers
+from bfjax.types import Attack, Field, Image, LinearField, Loss, Params, PRNGKey
+
+_FIRST_STEP = 0.15  # of the log-range
+
+
+def bounded_field(
+    field: Field,
+    *,
+    max_log_field: Number | None = None,
+    max_log_range: Number | None = None,
+    step_size: Number | None = None,
+    num_steps: int = 30,
+    loss: Loss = margin,
+    targeted: bool = False,
+    transform: Callable[[PRNGKey, Image], Image] | None = None,
+    num_draws: int = 1,
+    early_stop: bool = False,
+    iterate: Literal["last", "best"] = "best",
+    start_noise: Number | None = None,
+    encoding: Encoding = "linear",
+    gamma: Number = 0.29,
+) -> Attack:
+    """The strongest field of a kind within a bound on its log-range, or on |B̂|.
+
+    argmax_c L(X·exp(B̂(c)), y) subject to max B̂ − min B̂ ≤ ρ, or |B̂| ≤ h, or both: steps along the
+    normalised gradient, ∇/‖∇‖₂, whose length falls to 0 by a cosine, each followed by the nearest
+    field within the bounds (`bfjax.field.onto_sampled_bounds`); the best iterate is returned. Of
+    what was compared it finds the most that is still smooth light (`experiments/results/bounds`):
+    scaling the field back loses elsewhere what is too much at one pixel, and sign steps run into
+    corners of the coefficients. Clipping B̂ at each pixel, or bending it by tanh, finds more, but
+    plateaus with an edge between them. The field of `polynomial_tps`, which is not linear in its
+    control points, is scaled, and its warp kept from folding.
+
+    Args:
+      field: a `bfjax.LinearField`, such as `bfjax.field.legendre`, or `polynomial_tps`.
+      max_log_field: h, bound on |B̂|; `None` for no bound.
+      max_log_range: ρ, bound on the largest B̂ less the smallest; `None` for no bound.
+      step_size: length of the first step, in units of the parameters (of an orthonormal basis the
+        RMS of the change of B̂); `None` is 0.15 ρ, or 0.3 h.
+      num_steps: iterations.
+      loss: what is raised.
+      targeted: move towards the label given to `run` instead of away from it.
+      transform: a random view of the image, drawn anew each step; `run` then needs a key.
+      num_draws: over how many draws of it each step's loss is averaged.
+      early_stop: leave an image alone as soon as it is fooled.
+      iterate: which iterate is returned, the `"best"` or the `"last"`.
+      start_noise: half-width of a random start around the identity, which needs a key at `run`;
+        `None` starts at the identity.
+      encoding: of the grey values, see `bfjax.bias_field`.
+      gamma: γ of `"log"`, likewise.
+
+    Returns:
+      An `Attack` whose params are the field's.
+
+    Raises:
+      ValueError: without a bound, for an option that is out of range, or a field that cannot be
+        scaled.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import bfjax
+      >>> predict = lambda image: 9 * jnp.stack([image[:4].mean(), image[4:].mean()])
+      >>> field = bfjax.field.legendre((8, 8), degree=2)
+      >>> attack = bfjax.attacks.bounded_field(field, max_log_range=0.4)
+      >>> result = bfjax.run(attack, predict, jnp.full((8, 8, 1), 0.5), 0)
+      >>> int(result.logits.argmax()), round(float(jnp.ptp(field.log_field(result.params))), 3)
+      (1, 0.4)
+
+    Reference: for the normalised gradient, Madry et al., Towards Deep Learning Models Resistant to
+    Adversarial Attacks, ICLR 2018, in L2.
+    """
+    if max_log_field is None and max_log_range is None:
+        raise ValueError("nothing is bounded: give max_log_range, max_log_field or both")
+    if step_size is None:
+        reach = 2 * max_log_field if max_log_range is None else max_log_range
+        check_numbers(above=0, **{"max_log_range or 2 max_log_field": reach})
+        step_size = _FIRST_STEP * reach
+    stop = pieces.is_right if targeted else pieces.is_wrong
+    return Attack(
+        perturbation=fields.bias_field(
+            field, start_noise=start_noise, encoding=encoding, gamma=gamma
+        ),
+        loss=pieces.targeted(loss) if targeted else loss,
+        optimizer=annealed("l2", step_size, num_steps=num_steps),
+        project=_within(field, max_log_field, max_log_range),
+        num_steps=num_steps,
+        transform=transform,
+        num_draws=num_draws,
+        stop=stop if early_stop else None,
+        iterate=iterate,
+    )
+
+
+def _within(
+    field: Field, max_log_field: Number | None, max_log_range: Number | None
+) -> Callable[[Params, Image], Params]:
+    if isinstance(field, LinearField):
+        return fields.onto_sampled_bounds(
+            field, max_log_field=max_log_field, max_log_range=max_log_range
+        )
+    bounds = ((fields.limit_log_field, max_log_field), (fields.limit_log_range, max_log_range))
+    scaled = [limit(field, most) for limit, most in bounds if most is not None]
+    return in_turn(fields.limit_warp(field), *scaled)
