@@ -31,6 +31,22 @@ def perturbed(attack, params, image):
     return None if field is None else field(params), attack.perturbation.apply(params, image)
 
 
+@jax.jit
+def unclipped(attack, params, image):
+    """What an attack would make of one image if no clip bound it.
+
+    Args:
+      attack: with a perturbation, on one device.
+      params: of one image.
+      image: (h, w, c).
+
+    Returns:
+      The image (h, w, c), in any range, or `None` where that has no meaning.
+    """
+    made = attack.perturbation.unclipped
+    return None if made is None else made(params, image)
+
+
 def rebuild(
     attack: Attack | Search, source: data.Source, table: pa.Table, row: int
 ) -> tuple[jax.Array, jax.Array | None, jax.Array]:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from bfjax.evaluation import flags
 from bfjax.evaluation.classes import from_text
-from bfjax.evaluation.measures import SAVED_AS
+from bfjax.evaluation.measures import NONUNIFORMITY, SAVED_AS
 from bfjax.metrics import success_rate, wilson_interval
 
 
@@ -106,6 +106,8 @@ def summarize(
         found["mean_max_log_field"] = float(columns["max_log_field"].mean())
         found["zero_field_share"] = float((columns["max_log_field"] == 0).mean())
     found |= {f"mean_{name}": float(columns[name].mean()) for name in _MEANS if name in columns}
+    if "global_nonuniformity" in columns:
+        found["nonuniformity"] = {"in_the_manner_of": "AAPM TG-150"} | NONUNIFORMITY
     if "brisque" in columns:
         found |= {
             "brisque_model": "OpenCV's, trained on LIVE release 2",
@@ -118,12 +120,18 @@ _MEANS = (
     "brisque_clean",
     "brisque",
     "ssim",
+    "log_range",
+    "log_field_rms",
+    "largest_slope",
     "total_variation",
     "gradient_energy",
     "high_frequency_share",
     "central_min",
     "central_max",
     "folded_share",
+    "clipped_share",
+    "global_nonuniformity",
+    "local_nonuniformity",
 )
 
 

@@ -21,18 +21,22 @@ from bfjax.data import feed
 from bfjax.evaluation import measures
 from bfjax.evaluation.cells import Cell
 from bfjax.evaluation.classes import as_text, from_text
-from bfjax.evaluation.rebuilding import perturbed, rebuilt
+from bfjax.evaluation.rebuilding import perturbed, rebuilt, unclipped
 from bfjax.evaluation.targets import Target, answers
-from bfjax.types import Attack, AttackResult, Params, Search
+from bfjax.types import AttackResult, Params, Search
 
 
 class _Made(NamedTuple):
-    """Adversarial images (n, h, w, c), B̂ (n, h, w) where there is one, what makes them again."""
+    """Adversarial images (n, h, w, c), B̂ (n, h, w) where there is one, what makes them again.
+
+    `unclipped` are the images (n, h, w, c) before any clip, where they are measured.
+    """
 
     adversarial: np.ndarray
     log_fields: np.ndarray | None
     params: Params
     objective: np.ndarray | None
+    unclipped: np.ndarray | None = None
 
 
 def judge(
@@ -60,7 +64,7 @@ def judge(
       ValueError: an attacked image is not finite, or what a model says of one.
     """
     names, files = cell.source.class_names, cell.source.names
-    made = _made(cell.attack, result, images)
+    made = _made(cell, result, images)
     columns: dict[str, Any] = {
         "file": [files[i] for i in indices],
         "label": as_text(labels, names),
@@ -86,6 +90,8 @@ def judge(
         columns |= measures.of_images(images, made.adversarial)
         if made.log_fields is not None:
             columns |= measures.of_fields(made.log_fields, made.params)
+        if made.unclipped is not None:
+            columns |= measures.of_clips(made.unclipped, made.adversarial)
     size = sum(leaf[0].size for leaf in jax.tree.leaves(made.params))
     return columns, made.params if cell.store_all or size < images[0].size else {}
 
@@ -189,17 +195,20 @@ def _verdicts(
     return columns
 
 
-def _made(attack: Attack | Search, result: AttackResult, images: np.ndarray) -> _Made:
+def _made(cell: Cell, result: AttackResult, images: np.ndarray) -> _Made:
+    attack = cell.attack
     if isinstance(attack, Search):
         adversarial = np.asarray(result.adversarial)[: len(images)]
         return _Made(adversarial, None, {"adversarial": adversarial}, None)
     objective = np.asarray(result.trace.objective)[: len(images), -1]
     params = jax.tree.map(lambda leaf: leaf[: len(images)], jax.device_get(result.params))
     single = jax.device_put(attack, jax.local_devices()[0])
-    made = [
-        jax.device_get(perturbed(single, jax.tree.map(lambda p, i=i: p[i], params), image))
-        for i, image in enumerate(images)
-    ]
-    log_fields, adversarial = zip(*made, strict=True)
-    fields = None if log_fields[0] is None else np.stack(log_fields)
-    return _Made(np.stack(adversarial), fields, params, objective)
+    each = [(jax.tree.map(lambda p, i=i: p[i], params), x) for i, x in enumerate(images)]
+    made = [jax.device_get(perturbed(single, *one)) for one in each]
+    log_fields, adversarial = map(_stacked, zip(*made, strict=True))
+    free = [jax.device_get(unclipped(single, *one)) for one in each] if cell.measure else [None]
+    return _Made(adversarial, log_fields, params, objective, _stacked(free))
+
+
+def _stacked(arrays: Sequence[Any]) -> Any:
+    return None if arrays[0] is None else np.stack(arrays)

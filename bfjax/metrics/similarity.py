@@ -1,8 +1,8 @@
-"""How much an attacked image differs from the clean one: SSIM and PSNR.
+"""How much an attacked image differs from the clean one, SSIM and PSNR, or from the unclipped one.
 
 Convention:
-    Images are (h, w, c) in [0, 1], so the data range is 1. Both are symmetric in their arguments,
-    computed in at least float32, and higher for more similar images.
+    Images are (h, w, c) in [0, 1], so the data range is 1. SSIM and PSNR are symmetric in their
+    arguments and higher for more similar images. All is computed in at least float32.
 """
 
 from __future__ import annotations
@@ -83,6 +83,38 @@ def psnr(image: Image, reference: Image) -> Scalar:
     error = jnp.mean((x - y) ** 2)
     equal = error == 0
     return jnp.where(equal, jnp.inf, -10 * jnp.log10(jnp.where(equal, 1, error)))
+
+
+def clipped_share(expected: Image, adversarial: Image, *, tolerance: float = 1e-4) -> Scalar:
+    """The share of pixels where a clip binds: X_a is not what the perturbation would have made.
+
+    A pixel counts where |X_a − expected| > tolerance in any channel. Black pixels, which no factor
+    changes, never count.
+
+    Args:
+      expected: (h, w, c), the perturbed image before any clip, such as `Perturbation.unclipped`
+        makes it; in any range.
+      adversarial: X_a of the same shape, in [0, 1].
+      tolerance: in units of the range [0, 1], ≥ 0. The default is above what float32 rounds, and
+        far below a grey level of 8 bits.
+
+    Returns:
+      The share in [0, 1]; a pixel that is NaN counts. It has no gradient.
+
+    Raises:
+      ValueError: when traced, for images of different shapes, or a negative tolerance.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> expected = jnp.asarray([0.5, 0.9, 1.2, 1.8]).reshape(2, 2, 1)
+      >>> clipped_share(expected, jnp.clip(expected, 0, 1)).item()
+      0.5
+    """
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must not be negative, got {tolerance}")
+    x, y = _pair(expected, adversarial)
+    kept = jnp.all(jnp.abs(x - y) <= tolerance, axis=-1)
+    return jnp.mean(~kept)  # so that NaN counts
 
 
 def _pair(image: Image, reference: Image) -> tuple[Image, Image]:

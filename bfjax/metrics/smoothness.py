@@ -35,7 +35,7 @@ def total_variation(log_field: LogField) -> Scalar:
     Reference: Rudin, Osher, Fatemi, Nonlinear Total Variation Based Noise Removal Algorithms,
     Physica D 60, 1992.
     """
-    across, down = _differences(log_field)
+    across, down = differences(log_field)
     # sign(d) d, not |d|: JAX gives |·| the slope 1 at 0
     return jnp.sum(jnp.sign(across) * across) + jnp.sum(jnp.sign(down) * down)
 
@@ -57,7 +57,7 @@ def gradient_energy(log_field: LogField) -> Scalar:
       >>> gradient_energy(jnp.asarray([[0.0, 2.0], [0.0, 2.0]])).item()
       8.0
     """
-    across, down = _differences(log_field)
+    across, down = differences(log_field)
     return jnp.sum(across**2) + jnp.sum(down**2)
 
 
@@ -88,7 +88,7 @@ def high_frequency_share(log_field: LogField, *, frequency: float) -> Scalar:
     """
     if not frequency >= 0:
         raise ValueError(f"frequency must not be negative, got {frequency}")
-    field = _field(log_field)
+    field = as_field(log_field)
     height, width = field.shape
     # less one pixel's value, so that a constant field is exactly zero; it only moves the mean
     spectrum = jnp.fft.fft2(field - field[0, 0])
@@ -122,7 +122,7 @@ def central_range(log_field: LogField) -> tuple[Scalar, Scalar]:
       >>> [end.item() for end in central_range(jnp.zeros((8, 8)).at[0, 0].set(9.0))]
       [1.0, 1.0]
     """
-    field = _field(log_field)
+    field = as_field(log_field)
     height, width = field.shape
     centre = field[height // 4 : height - height // 4, width // 4 : width - width // 4]
     return jnp.exp(jnp.min(centre)), jnp.exp(jnp.max(centre))
@@ -160,12 +160,42 @@ def folded_share(warped: Float[Array, "h w 2"]) -> Scalar:
     return jnp.mean(~(determinant > 0))  # so that NaN counts, and 0 is exactly 0
 
 
-def _differences(log_field: LogField) -> tuple[Float[Array, "h across"], Float[Array, "down w"]]:
-    field = _field(log_field)
+def differences(log_field: LogField) -> tuple[Float[Array, "h across"], Float[Array, "down w"]]:
+    """Between neighbouring pixels: B̂(y, x+1) − B̂(y, x), and B̂(y+1, x) − B̂(y, x).
+
+    Args:
+      log_field: B̂, (h, w).
+
+    Returns:
+      Along x (h, w − 1), along y (h − 1, w).
+
+    Raises:
+      ValueError: when traced, for a field that is not (h, w).
+
+    Example:
+      >>> [d.tolist() for d in differences(jnp.asarray([[0.0, 1.0], [0.0, 3.0]]))]
+      [[[1.0], [3.0]], [[0.0, 2.0]]]
+    """
+    field = as_field(log_field)
     return jnp.diff(field, axis=1), jnp.diff(field, axis=0)
 
 
-def _field(log_field: LogField) -> LogField:
+def as_field(log_field: LogField) -> LogField:
+    """Makes sure, when traced, that a log field is one (h, w) array.
+
+    Args:
+      log_field: what should be one log field.
+
+    Returns:
+      It, in at least float32.
+
+    Raises:
+      ValueError: it is a batch, or has channels.
+
+    Example:
+      >>> as_field(jnp.zeros((2, 3), jnp.bfloat16)).dtype
+      dtype('float32')
+    """
     if jnp.ndim(log_field) != 2:
         raise ValueError(f"a log field is (h, w), got shape {jnp.shape(log_field)}")
     return log_field.astype(jnp.promote_types(log_field.dtype, jnp.float32))

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import bfjax
@@ -17,6 +19,7 @@ from bfjax.evaluation import (
     AttackConfig,
     BiasFieldConfig,
     commands,
+    load_run,
     of_cell,
     rebuilding,
     runner,
@@ -25,6 +28,10 @@ from bfjax.evaluation import (
 
 SIZE, COUNT, BATCH = 32, 10, 4
 CLASSES = ("NORMAL", "PNEUMONIA")
+QUALITY = (
+    *("log_range", "log_field_rms", "largest_slope", "clipped_share"),
+    *("global_nonuniformity", "local_nonuniformity"),
+)
 
 
 def checkpoint(folder, *, seed=0, scale=30.0, **metadata):
@@ -90,6 +97,60 @@ def test_summary_counts_what_the_records_say(finished):
         assert directions["NORMAL→PNEUMONIA"]["fooled"] == len(
             [r for r in fooled if r["label"] == "NORMAL"]
         )
+
+
+def test_records_hold_the_quality_of_each_field_and_the_summary_the_means(finished):
+    options, summary, rows = finished
+    whole = load_run(options.out)
+    for i in (0, COUNT - 1):
+        made, row = whole.rebuild(i), {k: float(v) for k, v in rows[i].items() if k in QUALITY}
+        field = made.log_field.astype(np.float64)
+        product = made.image * np.exp(field)[..., None]
+        assert row["log_range"] == pytest.approx(np.ptp(field), rel=1e-4)
+        assert row["log_field_rms"] == pytest.approx(np.sqrt(np.mean(field**2)), rel=1e-4)
+        np.testing.assert_allclose(made.adversarial, product.clip(0, 1), atol=1e-5)
+        clipped = (abs(product - made.adversarial) > 1e-4).mean()
+        assert row["clipped_share"] == pytest.approx(clipped, abs=2 / SIZE**2)
+        uneven = bfjax.metrics.nonuniformity(jnp.asarray(made.log_field), pixel_mm=430 / SIZE)
+        told = [row["global_nonuniformity"], row["local_nonuniformity"]]
+        np.testing.assert_allclose(told, uneven, rtol=1e-4)
+    for name in QUALITY:
+        mean = np.mean([float(row[name]) for row in rows])
+        assert summary[f"mean_{name}"] == pytest.approx(mean, rel=1e-6)
+    sizes = {"image_width_mm": 430.0, "region_mm": 10.0, "border_mm": 10.0}
+    assert summary["nonuniformity"] == {"in_the_manner_of": "AAPM TG-150"} | sizes
+
+
+def test_a_run_that_began_when_less_was_measured_goes_on(finished, model, other_model, tmp_path):
+    """What its first shards lack is in no record; the rest is as ever."""
+    whole, expected, rows = finished
+    out = tmp_path / "older"
+    shutil.copytree(whole.out, out)
+    first, *_, last = sorted((out / "shards").iterdir())
+    pq.write_table(pq.read_table(first).drop_columns(list(QUALITY)), first)
+    for path in (last, out / "summary.json", out / "records.csv"):
+        path.unlink()
+    summary = commands.attack_dataset(config(model, out, targets=(other_model,)))
+    assert summary["run"]["images_in_this_run"] == COUNT % BATCH
+    told = {f"mean_{name}" for name in QUALITY} | {"nonuniformity"}
+    assert set(expected) - set(summary) == told
+    for name in set(summary) - {"run"}:
+        assert summary[name] == expected[name], name
+    again = load_run(out)
+    assert set(rows[0]) - set(again.rows[0]) == set()  # the last shard has them
+    with (out / "records.csv").open(newline="", encoding="utf-8") as file:
+        kept = list(csv.DictReader(file))
+    assert kept == [{k: v for k, v in row.items() if k not in QUALITY} for row in rows]
+    np.testing.assert_array_equal(again.rebuild(0).image, load_run(whole.out).rebuild(0).image)
+
+
+def test_nothing_of_it_is_measured_unless_asked(model, tmp_path):
+    summary = commands.attack_dataset(
+        config(model, tmp_path, measure=False, num_images=2, num_steps=1, gallery=0)
+    )
+    with (tmp_path / "records.csv").open(newline="", encoding="utf-8") as file:
+        assert not set(QUALITY) & set(csv.DictReader(file).fieldnames)
+    assert "nonuniformity" not in summary
 
 
 def test_summary_says_where_the_penalty_left_no_field(finished, model, tmp_path):

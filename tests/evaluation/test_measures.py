@@ -69,3 +69,68 @@ def test_a_field_that_folds_is_told_from_one_that_does_not():
     np.testing.assert_array_equal(found["folded_share"], [0, 1])
     np.testing.assert_allclose(found["total_variation"], 12, rtol=1e-5)
     assert "folded_share" not in measures.of_fields(slope, {"anything": jnp.zeros((2, 3))})
+
+
+def _no_warp(count):
+    return {"anything": jnp.zeros((count, 3))}
+
+
+def test_strength_steepness_and_unevenness_of_a_ramp():
+    """B̂ from 0 to 0.5 over 43 pixels of 10 mm: 41 regions of one pixel, inside a border of one."""
+    ramp = np.linspace(0, 0.5, 43, dtype=np.float32)
+    fields = np.stack([np.tile(ramp, (43, 1)), np.zeros((43, 43), np.float32)])
+    found = measures.of_fields(fields, _no_warp(2))
+    exact, light = ramp.astype(float), np.exp(ramp[1:-1].astype(float))
+    expected = {
+        "log_range": 0.5,
+        "largest_slope": 0.5,
+        "log_field_rms": np.sqrt(np.mean(exact**2)),
+        "global_nonuniformity": np.ptp(light) / light.mean(),
+        "local_nonuniformity": np.diff(light).max() / light.mean(),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], [value, 0], rtol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("shape", "lacking"),
+    [
+        ((32, 32), set()),
+        ((3, 3), set()),
+        ((50, 9), set()),
+        ((30, 224), set()),
+        ((9, 224), {"global_nonuniformity", "local_nonuniformity"}),
+        ((1, 9), {"largest_slope"}),
+        ((1, 12), {"global_nonuniformity", "local_nonuniformity", "largest_slope"}),
+        ((9, 1), {"largest_slope"}),
+    ],
+)
+def test_fields_of_any_size_are_measured(shape, lacking):
+    names = {
+        *("log_range", "log_field_rms", "largest_slope", "total_variation", "gradient_energy"),
+        *("high_frequency_share", "central_min", "central_max"),
+        *("global_nonuniformity", "local_nonuniformity"),
+    }
+    fields = _images(2, *shape)
+    found = measures.of_fields(fields, _no_warp(2))
+    assert set(found) == names - lacking
+    assert all(np.isfinite(values).all() and values.shape == (2,) for values in found.values())
+
+
+@pytest.mark.parametrize(
+    ("bounds", "share"),
+    [
+        ({}, 1 / 4),
+        ({"max_change": 0.05}, 2 / 4),
+        ({"max_log_field": 0.3}, 3 / 4),
+        ({"offset": 0.1}, 1 / 4),
+    ],
+)
+def test_the_clipped_share_counts_where_a_bound_holds(bounds, share):
+    """Four columns: black, hardly changed, changed by more than 0.05, made brighter than white."""
+    image = jnp.tile(jnp.asarray([0.0, 0.1, 0.3, 0.8])[:, None], (8, 1, 1))
+    log_field = jnp.tile(jnp.asarray([0.4, 0.31, 0.4, 0.4]), (8, 1))
+    perturbation = bfjax.bias_field(bfjax.pixelwise((8, 4)), **bounds)
+    made = [make(log_field, image) for make in (perturbation.unclipped, perturbation.apply)]
+    found = measures.of_clips(*(np.stack([one]) for one in made))
+    np.testing.assert_allclose(found["clipped_share"], [share], atol=1e-6)

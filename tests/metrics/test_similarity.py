@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import skimage.metrics
 
-from bfjax.metrics import psnr, ssim
+from bfjax.metrics import clipped_share, psnr, ssim
 from tests.oracles import check_gradients
 
 SHAPE = (12, 15)
@@ -91,3 +91,33 @@ def test_an_image_smaller_than_the_window_is_named():
         ssim(small, small)
     fits = jnp.ones((11, 11, 1))
     assert jax.eval_shape(ssim, fits, fits).shape == ()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_clipped_share_counts_pixels_that_are_not_what_was_expected(channels):
+    rng = np.random.default_rng(1)
+    expected = rng.uniform(-0.5, 1.5, (*SHAPE, channels))
+    expected[:3] = 0  # black stays black
+    made = np.clip(expected, 0, 1)
+    outside = ((expected < 0) | (expected > 1)).any(-1).mean()
+    assert 0.2 < outside < 0.9
+    x, y = (jnp.asarray(image, jnp.float32) for image in (expected, made))
+    assert clipped_share(x, y) == pytest.approx(outside, abs=1e-6)
+    together = jax.jit(jax.vmap(clipped_share))(jnp.stack([x, y]), jnp.stack([y, y]))
+    np.testing.assert_allclose(together, [outside, 0], atol=1e-6)
+
+
+def test_the_tolerance_of_the_clipped_share_and_nan():
+    image = jnp.full((2, 2, 1), 0.5)
+    near = image.at[0, 0].add(1e-3)
+    assert clipped_share(near, image) == 0.25
+    assert clipped_share(near, image, tolerance=2e-3) == 0
+    assert clipped_share(image.at[0, 0].set(jnp.nan), image) == 0.25
+
+
+def test_what_has_no_clipped_share_is_named(unchecked):
+    image = jnp.ones((*SHAPE, 1))
+    with pytest.raises(ValueError, match="tolerance must not be negative, got -1"):
+        clipped_share(image, image, tolerance=-1)
+    with pytest.raises(ValueError, match=r"\(12, 15, 1\) and \(12, 15, 3\)"):
+        clipped_share(image, jnp.ones((*SHAPE, 3)))
