@@ -16,16 +16,17 @@ from bfjax.attack import (
     Reduction,
     chain,
     cross_entropy,
+    in_turn,
     l1_penalty,
     normalize,
     steepest,
     with_hyperparameters,
 )
-from bfjax.field import PolynomialTPSParams, Terms
+from bfjax.field import Border, Encoding, PolynomialTPSParams, Terms
 from bfjax.numbers import Number, check_numbers
 from bfjax.types import Attack, Image, Loss, PRNGKey
 
-LogFieldBound = Literal["clip", "project"]
+LogFieldBound = Literal["project", "clip", "tanh"]
 
 
 def bias_field(
@@ -35,6 +36,8 @@ def bias_field(
     min_degree: int = 1,
     grid_size: int = 16,
     terms: Terms = "literal",
+    border: Border = "clamp",
+    max_warp_gradient: Number | None = 0.9,
     l1_coefficients: Number | None = 0.1,
     l1_warp: Number | None = 0.0,
     reduction: Reduction = "sum",
@@ -43,9 +46,10 @@ def bias_field(
     decay: Number | None = None,
     num_steps: int = 10,
     optimizer: optax.GradientTransformation | None = None,
-    max_change: Number | None = 0.1,
+    max_change: Number | None = None,
     max_log_field: Number | None = None,
-    log_field_bound: LogFieldBound = "clip",
+    max_log_range: Number | None = None,
+    log_field_bound: LogFieldBound = "project",
     loss: Loss = cross_entropy,
     targeted: bool = False,
     transform: Callable[[PRNGKey, Image], Image] | None = None,
@@ -54,14 +58,17 @@ def bias_field(
     iterate: Literal["last", "best"] = "last",
     start_noise: Number | None = None,
     offset: Number | None = None,
+    encoding: Encoding = "linear",
+    gamma: Number = 0.29,
     extent: tuple[Number, Number] = (-1.0, 1.0),
     dtype: DTypeLike = jnp.float32,
 ) -> Attack:
     """The adversarial-smooth bias field attack (Eq. 4–7).
 
     argmax_{a,θ} J(X·exp(B̂(a, θ)), y) − λ_a‖a‖₁ − λ_θ‖θ − θ0‖₁, by a ← a + ε_a sign(∇a),
-    θ ← θ + ε_θ sign(∇θ). Where the paper leaves a detail open, the default is the reading that
-    came nearest to its tables; every other reading is an option.
+    θ ← θ + ε_θ sign(∇θ). Where the paper leaves a detail open, the default is a field that is one:
+    the warp stays in the image and does not fold, and no pixel is clipped but to [0, 1]. Every
+    other reading is an option; `bfjax.attacks.paper` is that of the paper's tables.
 
     Args:
       image_shape: (h, w) or (h, w, c) of the images to attack.
@@ -69,6 +76,9 @@ def bias_field(
       min_degree: D0 of Eq. 4.
       grid_size: control points of the warp along each axis, at least 2.
       terms: which monomials are kept, see `bfjax.field.exponents`.
+      border: whether warped coordinates are kept in the image, see `bfjax.field.polynomial_tps`.
+      max_warp_gradient: the warp's displacement is scaled until its slopes stay below that, so that
+        it does not fold, see `bfjax.field.limit_warp`; `None` lets it.
       l1_coefficients: λ_a; `None` leaves that term out.
       l1_warp: λ_θ; likewise.
       reduction: whether ‖·‖₁ is the `"sum"` or the `"mean"` of the absolute values.
@@ -79,10 +89,14 @@ def bias_field(
       num_steps: iterations.
       optimizer: any optax transformation in place of the two sign steps; it is handed the
         gradient of minus the objective. The step sizes and the decay are not used then.
-      max_change: ε, X_a is clipped to X ± ε, in units of [0, 1]; `None` for no bound.
+      max_change: ε, X_a is clipped to X ± ε, in units of [0, 1], which tears the product X · B
+        along visible edges; `None` for no bound.
       max_log_field: bound on |B̂|; `None` for no bound.
-      log_field_bound: how that bound is held, `"clip"` at each pixel inside the perturbation, or
-        `"project"` by scaling a after each step (smooth).
+      max_log_range: bound on the largest B̂ less the smallest, which a change of exposure leaves as
+        it is; `None` for no bound. Ten sign steps find little within it: see `bounded_field`.
+      log_field_bound: how these bounds are held: `"project"` by scaling a after each step, which
+        leaves the field as smooth as it is; the bound on |B̂| also by `"clip"` or `"tanh"` at each
+        pixel inside the perturbation, which bends it, see `bfjax.bias_field`.
       loss: what is raised, J.
       targeted: move towards the label given to `run` instead of away from it.
       transform: a random view of the image, drawn anew each step; `run` then needs a key.
@@ -92,6 +106,9 @@ def bias_field(
       start_noise: half-width of a random start around the identity, which needs a key at `run`;
         `None` starts at the identity.
       offset: o of X_a = (X + o)·exp(B̂) − o; `None` keeps black pixels black.
+      encoding: of the grey values, `"linear"` in the exposure (the paper's product), or `"log"`:
+        X_a = X − γ B̂.
+      gamma: γ of `"log"`, see `bfjax.bias_field`.
       extent: coordinates of the first and last pixel centre.
       dtype: of the field and its parameters.
 
@@ -105,9 +122,10 @@ def bias_field(
       >>> import jax.numpy as jnp
       >>> import bfjax
       >>> predict = lambda image: jnp.stack([image[:8].mean(), image[8:].mean()])
-      >>> attack = bfjax.attacks.bias_field((16, 16), degree=4, grid_size=4)
+      >>> attack = bfjax.attacks.bias_field((16, 16), degree=4, grid_size=4, max_log_range=0.4)
       >>> result = bfjax.run(attack, predict, jnp.full((16, 16, 1), 0.5), 0)
-      >>> float(abs(result.adversarial - 0.5).max()) <= 0.1 + 1e-6
+      >>> light = jnp.log(result.adversarial / 0.5)
+      >>> float(light.max() - light.min()) <= 0.4 + 1e-6
       True
 
     Reference: Tian et al., *Bias Field Poses a Threat to DNN-based X-ray Recognition*, ICME 2021;
@@ -119,7 +137,12 @@ def bias_field(
         raise ValueError(
             f"log_field_bound must be one of {get_args(LogFieldBound)}, got {log_field_bound!r}"
         )
+    if max_log_range is not None and log_field_bound != "project":
+        raise ValueError(f"max_log_range is held by 'project', not by {log_field_bound!r}")
     check_numbers(above=0, step_size=step_size)
+    bounds = {"max_log_field": max_log_field, "max_log_range": max_log_range}
+    check_numbers(above=0, optional=True, **bounds)
+    check_numbers(above=0, below=1, optional=True, max_warp_gradient=max_warp_gradient)
     check_numbers(at_least=0, optional=True, warp_step_size=warp_step_size, decay=decay)
     weights = {"l1_coefficients": l1_coefficients, "l1_warp": l1_warp}
     check_numbers(at_least=0, optional=True, **weights)
@@ -129,25 +152,35 @@ def bias_field(
         min_degree=min_degree,
         grid_size=grid_size,
         terms=terms,
+        border=border,
         extent=extent,
         dtype=dtype,
     )
     stop = pieces.is_right if targeted else pieces.is_wrong
-    project = max_log_field is not None and log_field_bound == "project"
+    inside = log_field_bound != "project"
+    limits = {
+        fields.limit_warp: max_warp_gradient,
+        fields.limit_log_field: None if inside else max_log_field,
+        fields.limit_log_range: max_log_range,
+    }
+    projections = [limit(field, maximum=most) for limit, most in limits.items() if most is not None]
     return Attack(
         perturbation=fields.bias_field(
             field,
             max_change=max_change,
-            max_log_field=None if project else max_log_field,
+            max_log_field=max_log_field if inside else None,
+            saturation="tanh" if log_field_bound == "tanh" else "clip",
             offset=offset,
             start_noise=start_noise,
+            encoding=encoding,
+            gamma=gamma,
         ),
         loss=pieces.targeted(loss) if targeted else loss,
         penalty=l1_penalty(
             field.init, PolynomialTPSParams._make(weights.values()), reduction=reduction
         ),
         optimizer=optimizer or _momentum_and_signs(step_size, warp_step_size, decay),
-        project=fields.limit_log_field(field, max_log_field) if project else None,
+        project=in_turn(*projections) if projections else None,
         num_steps=num_steps,
         transform=transform,
         num_draws=num_draws,

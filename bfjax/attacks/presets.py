@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bfjax.attack import minimal, smallest_step
 from bfjax.attacks.bias import bias_field
 from bfjax.attacks.carlini_wagner import carlini_wagner_l2
@@ -9,8 +11,26 @@ from bfjax.attacks.saliency_map import saliency_map
 from bfjax.attacks.sign import bim, fgsm, mi_fgsm
 from bfjax.types import Attack, Search
 
+PAPER: dict[str, Any] = {
+    "degree": 10,
+    "min_degree": 1,
+    "grid_size": 16,
+    "terms": "literal",
+    "border": "free",
+    "max_warp_gradient": None,
+    "l1_coefficients": 0.1,
+    "l1_warp": 0.0,
+    "reduction": "sum",
+    "step_size": 0.06,
+    "num_steps": 10,
+    "max_change": 0.1,
+    "log_field_bound": "clip",
+    "extent": (-1.0, 1.0),
+}
+"""The options of `paper`."""
 
-def paper(image_shape: tuple[int, ...]) -> Attack:
+
+def paper(image_shape: tuple[int, ...], **changes: Any) -> Attack:
     """The paper's bias field, with what it leaves open as it reproduces the paper's tables best.
 
     Said by the paper (Eq. 4–7): D = 10, D0 = 1, 16 × 16 control points, ten steps of 0.06. Left
@@ -34,12 +54,13 @@ def paper(image_shape: tuple[int, ...]) -> Attack:
 
     Args:
       image_shape: (h, w) or (h, w, c) of the images to attack.
+      **changes: options of `bias_field` that are to be otherwise.
 
     Returns:
-      An `Attack`; today that of `bias_field(image_shape)`, whose defaults may move.
+      An `Attack`.
 
     Raises:
-      ValueError: for an `image_shape` that is none.
+      ValueError: for an `image_shape` that is none, or an option that is out of range.
 
     Example:
       >>> paper((224, 224)).num_steps
@@ -47,20 +68,7 @@ def paper(image_shape: tuple[int, ...]) -> Attack:
 
     Reference: Tian et al., *Bias Field Poses a Threat to DNN-based X-ray Recognition*, ICME 2021.
     """
-    return bias_field(
-        image_shape,
-        degree=10,
-        min_degree=1,
-        grid_size=16,
-        terms="literal",
-        l1_coefficients=0.1,
-        l1_warp=0.0,
-        reduction="sum",
-        step_size=0.06,
-        num_steps=10,
-        max_change=0.1,
-        extent=(-1.0, 1.0),
-    )
+    return bias_field(image_shape, **PAPER | changes)
 
 
 def foolbox2() -> dict[str, Attack | Search]:

@@ -8,8 +8,9 @@ from .failures import happened
 from .finished import Rebuilt, Run, load_run
 from .flags import flags_in_words
 from .matching import among_classes, check_outputs, say_empty_classes
+from .meaning import ZERO_IF_ABSENT, completed, in_todays_words, noted, same_attack
 from .skipping import BadFilesError, all_bad_files, without_bad_files
-from .specification import ZERO_IF_ABSENT, parse_attack
+from .specification import parse_attack
 
 __all__ = [
     "ZERO_IF_ABSENT",
@@ -26,6 +27,7 @@ __all__ = [
     "attack_cell",
     "attack_dataset",
     "check_outputs",
+    "completed",
     "describe",
     "evaluate",
     "evaluate_classifier",
@@ -33,10 +35,13 @@ __all__ = [
     "flags_in_words",
     "gallery",
     "happened",
+    "in_todays_words",
     "load_run",
     "maps",
+    "noted",
     "of_cell",
     "parse_attack",
+    "same_attack",
     "say_empty_classes",
     "tabulate",
     "without_bad_files",

@@ -19,10 +19,9 @@ import numpy as np
 from jaxtyping import Integer
 
 from bfjax import data, storage
-from bfjax.evaluation import identity, summary
+from bfjax.evaluation import identity, meaning, summary
 from bfjax.evaluation.classes import ANY
 from bfjax.evaluation.identity import IMAGES
-from bfjax.evaluation.specification import ZERO_IF_ABSENT
 from bfjax.evaluation.targets import Target
 from bfjax.types import Attack, Perturbation, Search
 
@@ -138,15 +137,16 @@ class Cell:
             self.fingerprint.write(self.out / IMAGES)  # first: settings without it name no image
             storage.write_json(path, settings)
             return
+        before = meaning.completed(before)
         known, now = before["models"], settings["models"]
         one, other = next(iter(known)), next(iter(now))
         if one != other:
             raise ValueError(f"{self.out} attacked {one}, not {other}: choose another --out")
         told = ("models", "images", *(["num_images"] if "images" in before else []))  # below
         same = {name: before[name] for name in told if name in before}
-        absent = [k for k in ZERO_IF_ABSENT & before.keys() if not (before[k] or settings[k])]
-        same |= {name: before[name] for name in absent}
-        storage.same_settings(path, {k: v for k, v in settings.items() if k != "images"} | same)
+        same |= meaning.in_words_of(before, settings, self.out)
+        of_now = {k: v for k, v in settings.items() if k != "images"}
+        storage.check_same(self.out, before, of_now | same)
         # first the images, of which the models' answers are
         identity.same_images(self.out, before.get("images"), self.fingerprint, self.finished)
         for name in known.keys() & now.keys():

@@ -12,7 +12,7 @@ import jax
 
 from bfjax import attacks, estimate, progress, storage
 from bfjax.attack import is_targeted
-from bfjax.evaluation import native, rebuilding, runner, skipping, summary
+from bfjax.evaluation import meaning, native, rebuilding, runner, skipping, summary
 from bfjax.evaluation.asking import Asked, ask, without_class
 from bfjax.evaluation.cells import Cell
 from bfjax.evaluation.classes import ANY
@@ -168,7 +168,9 @@ def evaluation_cells(config: EvaluateConfig) -> dict[str, dict[str, Cell]]:
     for name, attack in made.items():
         for attacked in sources:
             targets = [attacked, *(j for j in judging if j.name != attacked.name)]
-            settings = _own(config, "attacks", "sources") | {"attack": config.attacks[name]}
+            text = config.attacks[name]
+            settings = _own(config, "attacks", "sources") | {"attack": text}
+            settings |= meaning.noted_today(text)
             out = config.out / name / attacked.name
             cell = _cell(config, attack, asked, targets, out, settings, store_all=config.store_all)
             found.setdefault(name, {})[attacked.name] = dataclasses.replace(

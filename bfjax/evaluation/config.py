@@ -19,6 +19,10 @@ class BiasFieldConfig:
     """Control points of the warp along each axis."""
     terms: Literal["literal", "count", "total"] = "literal"
     """Which monomials Eq. 4 keeps: t >= D0 and l >= D0; t >= D0; or t + l >= D0."""
+    border: Literal["clamp", "free"] = "clamp"
+    """Whether warped coordinates stay in the image or may leave it."""
+    max_warp_gradient: float | None = 0.9
+    """The warp's slopes stay below that, so that it does not fold; none: it may."""
     l1_coefficients: float = 0.1
     """Lambda_a, the weight of ||a||_1."""
     l1_warp: float = 0.0
@@ -33,12 +37,15 @@ class BiasFieldConfig:
     """Momentum of the gradients, mu of MI-FGSM, which transfers better; none: the paper's."""
     num_steps: int = 10
     """Iterations."""
-    max_change: float | None = 0.1
+    max_change: float | None = None
     """The attacked image stays within this distance of the original, in units of [0, 1]."""
     max_log_field: float | None = None
     """A bound on the absolute log field."""
-    log_field_bound: Literal["clip", "project"] = "clip"
-    """How that bound is held: clipped at each pixel, or by scaling the coefficients."""
+    max_log_range: float | None = None
+    """A bound on the largest log field less the smallest."""
+    log_field_bound: Literal["project", "clip", "tanh"] = "project"
+    """How these are held: by scaling the coefficients, or the first at each pixel, which leaves
+    edges."""
     iterate: Literal["last", "best"] = "last"
     """Which iterate is kept."""
     early_stop: bool = False
@@ -47,6 +54,11 @@ class BiasFieldConfig:
     """Half-width of a random start around the identity; none starts at the identity."""
     offset: float | None = None
     """o of X_a = (X + o) exp(B) - o; none keeps black pixels black."""
+    encoding: Literal["linear", "log"] = "linear"
+    """What grey values are of the exposure: proportional (the image is multiplied by the field), or
+    falling with its logarithm (a multiple of the log field is subtracted)."""
+    gamma: float = 0.29
+    """Grey levels, of [0, 1], for each factor e of the exposure, with --encoding log."""
     extent: tuple[float, float] = (-1.0, 1.0)
     """Coordinates of the first and the last pixel centre."""
 
@@ -84,7 +96,7 @@ class RunConfig:
     seed: int = 0
     """Seed of whatever is random: a random start, the phantoms."""
     measure: bool = True
-    """Also measure BRISQUE, SSIM, PSNR, smoothness, and success after saving as PNG and as JPEG."""
+    """Also measure BRISQUE, SSIM, PSNR, the fields, and success after saving as PNG and as JPEG."""
     dry_run: bool = False
     """Only estimate how long it would take and how much disk."""
 

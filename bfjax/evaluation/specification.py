@@ -4,8 +4,10 @@
     bim(epsilon=0.05, num_steps=20)
     foolbox2()["fgsm"]
     bias_field(optimizer=optax.adam(0.03), transform=resize_and_pad())
+    bounded_field(legendre(degree=4), max_log_range=0.4)
 
-The names in a text are those of `bfjax.attacks` and `bfjax.attack`, and `optax`; the text is walked
+The names in a text are those of `bfjax.attacks` and `bfjax.attack`, fields of `bfjax.field`, and
+`optax`; images and fields get their size from the images. The text is walked
 as a syntax tree, so nothing else can be called.
 """
 
@@ -22,19 +24,20 @@ import jax.numpy as jnp
 import optax
 
 from bfjax import attack, attacks, field
+from bfjax.evaluation import meaning
+from bfjax.evaluation.meaning import ZERO_IF_ABSENT
 from bfjax.types import Attack, Loss, Perturbation, Search
 
-ZERO_IF_ABSENT = frozenset({"decay", "offset", "start_noise"})
-"""Options of `attacks.bias_field` that change nothing at 0, and are `None` where they are absent;
-bfjax once wrote 0 for that."""
 
-
-def parse_attack(text: str, image_shape: tuple[int, ...]) -> Attack | Search:
+def parse_attack(
+    text: str, image_shape: tuple[int, ...], *, taken: meaning.Defaults | None = None
+) -> Attack | Search:
     """The attack that a text describes.
 
     Args:
       text: an expression, see above; the name alone stands for a call without options.
       image_shape: (h, w, c) of the images, handed to the attacks that want it.
+      taken: what the text takes for granted, of a result; `None` is what it does today.
 
     Returns:
       The attack.
@@ -51,7 +54,7 @@ def parse_attack(text: str, image_shape: tuple[int, ...]) -> Attack | Search:
     """
     try:
         tree = ast.parse(text, mode="eval").body
-        found = _value(tree, image_shape)
+        found = _value(tree, image_shape, taken or {})
         found = found() if isinstance(tree, ast.Name) else found
     except (SyntaxError, TypeError, ValueError, KeyError) as error:
         raise ValueError(f"the attack {text!r} cannot be made: {error}") from error
@@ -60,10 +63,12 @@ def parse_attack(text: str, image_shape: tuple[int, ...]) -> Attack | Search:
     return found
 
 
-def _value(node: ast.expr, shape: tuple[int, ...]) -> Any:
-    value = functools.partial(_value, shape=shape)
+def _value(node: ast.expr, shape: tuple[int, ...], taken: meaning.Defaults) -> Any:
+    value = functools.partial(_value, shape=shape, taken=taken)
     match node:
         case ast.Name(name):
+            if name in taken:
+                return functools.partial(attacks.bias_field, shape, **_plain(taken[name]))
             return _named(name, shape)
         case ast.Attribute(ast.Name("optax"), name) if inspect.isfunction(
             function := getattr(optax, name, None)
@@ -83,12 +88,21 @@ def _value(node: ast.expr, shape: tuple[int, ...]) -> Any:
 
 
 def _named(name: str, shape: tuple[int, ...]) -> Callable[..., Any]:
-    names = _of(attack) | _of(attacks)
+    fields = {n: f for n, f in _of(field).items() if "shape" in inspect.signature(f).parameters}
+    names = fields | _of(attack) | _of(attacks)
     if name not in names:
         raise ValueError(f"there is no {name}; attacks are {', '.join(_of(attacks))}")
     found = names[name]
-    wants_shape = "image_shape" in inspect.signature(found).parameters
-    return functools.partial(found, shape) if wants_shape else found
+    wanted = inspect.signature(found).parameters
+    if "image_shape" in wanted:
+        return functools.partial(found, shape)
+    return functools.partial(found, shape[:2]) if "shape" in wanted else found
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON gives them back, which has no tuples."""
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    return {k: None if k in ZERO_IF_ABSENT and not v else v for k, v in values.items()}
 
 
 def _of(module: Any) -> dict[str, Callable[..., Any]]:
@@ -130,7 +144,8 @@ def bias_field_at(options: Mapping[str, Any], shape: tuple[int, int]) -> Perturb
     """The perturbation of `attacks.bias_field` on images of another size, in float64.
 
     Args:
-      options: that the attack was made with; those that are missing have their defaults.
+      options: that the attack was made with; those that are missing have their defaults, of
+        results that name no border those of their time.
       shape: (h, w).
 
     Returns:
@@ -146,17 +161,21 @@ def bias_field_at(options: Mapping[str, Any], shape: tuple[int, int]) -> Perturb
       ((16, 2), (30, 20))
     """
     usual = inspect.signature(attacks.bias_field).parameters
-    chosen = {name: parameter.default for name, parameter in usual.items()} | dict(options)
-    polynomial = ("degree", "min_degree", "grid_size", "terms", "extent")
+    chosen = {name: parameter.default for name, parameter in usual.items()}
+    chosen |= meaning.completed(options)
+    polynomial = ("degree", "min_degree", "grid_size", "terms", "border", "extent")
     made = field.chunked_polynomial_tps(
         shape, **{name: chosen[name] for name in polynomial}, dtype=jnp.float64
     )
-    clipped = chosen["log_field_bound"] == "clip"
+    held = chosen["log_field_bound"]
     return field.bias_field(
         made,
         max_change=chosen["max_change"],
-        max_log_field=chosen["max_log_field"] if clipped else None,
+        max_log_field=None if held == "project" else chosen["max_log_field"],
+        saturation="tanh" if held == "tanh" else "clip",
         offset=chosen["offset"],
+        encoding=chosen["encoding"],
+        gamma=chosen["gamma"],
     )
 
 
@@ -178,11 +197,7 @@ def from_settings(settings: Mapping[str, Any], image_shape: tuple[int, ...]) -> 
       3
     """
     if "attack" in settings:
-        return parse_attack(settings["attack"], image_shape)
-    options = inspect.signature(attacks.bias_field).parameters.keys() & settings.keys()
-    # JSON has no tuples
-    values: dict[str, Any] = {
-        k: tuple(v) if isinstance(v := settings[k], list) else v for k in options
-    }
-    values |= {name: None for name in ZERO_IF_ABSENT & options if not values[name]}
-    return attacks.bias_field(image_shape, **values)
+        return parse_attack(settings["attack"], image_shape, taken=meaning.noted(settings))
+    known = meaning.completed(settings)
+    options = inspect.signature(attacks.bias_field).parameters.keys() & known.keys()
+    return attacks.bias_field(image_shape, **_plain({name: known[name] for name in options}))

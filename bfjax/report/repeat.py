@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from bfjax.evaluation import AttackConfig, EvaluateConfig
+from bfjax.evaluation import AttackConfig, EvaluateConfig, completed, in_todays_words
 from bfjax.report.loading import Run
 
 
@@ -38,7 +38,7 @@ def _attack(run: Run) -> str:
 def _evaluate(runs: Sequence[Run]) -> str:
     found = {name: _placeholder(name, run) for run in runs for name in run.targets}
     sources = {run.source: found[run.source] for run in runs}
-    attacks = {run.attack: run.settings["attack"] for run in runs}
+    attacks = {run.attack: in_todays_words(run.settings) for run in runs}
     chosen = {
         "sources": list(sources.values()),
         "targets": [text for name, text in found.items() if name not in sources],
@@ -54,7 +54,7 @@ def _placeholder(name: str, run: Run) -> str:
 def _options(run: Run, config: type) -> dict[str, Any]:
     """The settings that are options; others are derived from the models and the data."""
     names = [field.name for field in dataclasses.fields(config)]
-    known = run.settings | {"class_names": run.settings.get("classes", [])}
+    known = completed(run.settings) | {"class_names": run.settings.get("classes", [])}
     return {name: known[name] for name in names if name in known}
 
 

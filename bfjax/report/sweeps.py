@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bfjax import attacks
-from bfjax.evaluation import ZERO_IF_ABSENT
+from bfjax.evaluation import ZERO_IF_ABSENT, noted
 from bfjax.metrics import wilson_interval
 from bfjax.report.loading import Run
 
@@ -38,7 +38,7 @@ def sweeps(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     for option in dict.fromkeys(name for _, _, options in calls for name in options):
         groups: dict[tuple[str, str], dict[float, Run]] = {}
         for run, function, options in calls:
-            value = _number(options.get(option, _default(function, option)))
+            value = _number(options.get(option, _default(run, function, option)))
             value = 0.0 if value is None and option in ZERO_IF_ABSENT else value
             if value is not None:
                 rest = ", ".join(f"{k}={v}" for k, v in sorted(options.items()) if k != option)
@@ -77,7 +77,10 @@ def _call(text: str) -> tuple[str, dict[str, str]]:
     return ast.unparse(node.func), options
 
 
-def _default(function: str, option: str) -> str:
+def _default(run: Run, function: str, option: str) -> str:
+    taken = noted(run.settings).get(function, {})
+    if option in taken:
+        return repr(taken[option])
     made = getattr(attacks, function, None)
     parameter = inspect.signature(made).parameters.get(option) if callable(made) else None
     return "None" if parameter is None else repr(parameter.default)

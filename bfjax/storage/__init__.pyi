@@ -1,4 +1,4 @@
-from .files import read_json, replacing, same_settings, write_json
+from .files import check_same, read_json, replacing, same_settings, write_json
 from .location import home
 from .provenance import environment
 from .shards import (
@@ -18,6 +18,7 @@ __all__ = [
     "PARAMS",
     "Saves",
     "add_columns",
+    "check_same",
     "environment",
     "home",
     "read_json",

@@ -99,12 +99,26 @@ def same_settings(path: Path, settings: dict[str, Any]) -> None:
       ValueError: when the folder holds a run with other settings, naming the first that differs.
     """
     before = read_json(path)
-    if not before:
+    if before:
+        check_same(path.parent, before, settings)
+    else:
         write_json(path, settings)
-        return
+
+
+def check_same(folder: Path, before: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Makes sure that a run being resumed has the settings it was begun with.
+
+    Args:
+      folder: of the run.
+      before: its settings.
+      settings: those of now.
+
+    Raises:
+      ValueError: naming the first that differs.
+    """
     for name in sorted(before.keys() | settings.keys()):
         if before.get(name) != settings.get(name):
             raise ValueError(
-                f"{path.parent} holds a run with other settings ({name} was {before.get(name)!r}, "
+                f"{folder} holds a run with other settings ({name} was {before.get(name)!r}, "
                 f"now it is {settings.get(name)!r}); delete it or choose another --out"
             )

@@ -81,6 +81,7 @@ FILES = {
 }
 FIELD = {"degree": DEGREE, "min-degree": 0, "grid-size": GRID, "num-steps": 6}
 BOUNDS = {"max-change": CHANGE, "max-log-field": LARGEST, "offset": OFFSET}
+BOUNDS |= {"log-field-bound": "clip"}
 
 
 def run(root, out, *more, model="tests.evaluation.test_native:sides"):
@@ -123,7 +124,7 @@ def equation(out, row, image):
     spline = RBFInterpolator(control_grid(GRID), theta, kernel="thin_plate_spline", degree=1)
     table = np.zeros((DEGREE + 1, DEGREE + 1))
     table[tuple(np.array(exponents(DEGREE)).T)] = a
-    log_field = polyval2d(*spline(pixels).T, table).reshape(image.shape)
+    log_field = polyval2d(*np.clip(spline(pixels), -1, 1).T, table).reshape(image.shape)
     log_field = np.clip(log_field, -LARGEST, LARGEST)
     changed = (image + OFFSET) * np.exp(log_field) - OFFSET
     return np.clip(np.clip(changed, image - CHANGE, image + CHANGE), 0, 1)
@@ -394,11 +395,22 @@ def test_a_bound_held_by_scaling_is_not_clipped_again():
     params = chunked_polynomial_tps((1, 1), degree=2, grid_size=2, min_degree=0).init()
     params = params._replace(coefficients=params.coefficients.at[0].set(0.5))
     image = np.full((3, 4, 1), 0.5)
-    for bound, want in (("clip", np.exp(0.3) / 2), ("project", np.exp(0.5) / 2)):
+    held = {"clip": 0.3, "project": 0.5, "tanh": 0.3 * np.tanh(0.5 / 0.3)}
+    for bound, log_field in held.items():
+        want = np.exp(log_field) / 2
         bounded = options | {"max_log_field": 0.3, "log_field_bound": bound}
         made = native.adversarial_at(partial(bias_field_at, bounded), params, image)
         assert made.dtype == np.float64
         np.testing.assert_allclose(made, want, rtol=1e-12)
+
+
+def test_the_encoding_is_that_of_the_attack():
+    options = {"degree": 2, "grid_size": 2, "min_degree": 0, "border": "clamp"}
+    options |= {"encoding": "log", "gamma": 0.4}
+    params = chunked_polynomial_tps((1, 1), degree=2, grid_size=2, min_degree=0).init()
+    params = params._replace(coefficients=params.coefficients.at[0].set(0.5))
+    made = native.adversarial_at(partial(bias_field_at, options), params, np.full((3, 4, 1), 0.5))
+    np.testing.assert_allclose(made, 0.5 - 0.4 * 0.5, rtol=1e-12)
 
 
 def test_a_dry_run_counts_the_files_too_and_writes_nothing(root, tmp_path, capsys):

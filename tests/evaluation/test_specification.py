@@ -25,6 +25,19 @@ def test_options_reach_the_attack():
     assert_equal(parse("bias_field(degree=3, extent=(-0.5, 0.5), max_change=None)", SHAPE), made)
 
 
+def test_what_a_result_took_for_granted_is_what_a_text_means():
+    options = {"max_change": 0.1, "border": "free", "extent": (0.0, 1.0)}
+    before = {"bias_field": options | {"extent": [0.0, 1.0]}}  # JSON has no tuples
+    made = bfjax.attacks.bias_field(SHAPE, degree=3, **options)
+    assert_equal(parse("bias_field(degree=3)", SHAPE, taken=before), made)
+    said = parse("bias_field(degree=3, border='clamp')", SHAPE, taken=before)
+    assert jax.tree.structure(said) != jax.tree.structure(made)
+    nested = parse("restarts(bias_field(start_noise=0.1), 2)", SHAPE, taken=before)
+    assert jax.tree.structure(nested.attack.perturbation) == jax.tree.structure(
+        bfjax.attacks.bias_field(SHAPE, start_noise=0.1, **options).perturbation
+    )
+
+
 def test_names_alone_and_members_of_presets_are_attacks():
     assert_equal(parse("fgsm", SHAPE), bfjax.attacks.fgsm())
     assert_equal(parse("fixed(epsilon=0.05)['fgsm']", SHAPE), bfjax.attacks.fgsm(epsilon=0.05))
@@ -40,6 +53,12 @@ def test_pieces_are_put_together():
         parse("bias_field(transform=resize_and_pad(smallest=0.8), loss=margin)", SHAPE).transform
         is not None
     )
+
+
+def test_fields_are_made_for_the_images():
+    field = bfjax.field.legendre(SHAPE[:2], degree=2)
+    made = bfjax.attacks.bounded_field(field, max_log_range=0.4)
+    assert_equal(parse("bounded_field(legendre(degree=2), max_log_range=0.4)", SHAPE), made)
 
 
 @pytest.mark.parametrize(

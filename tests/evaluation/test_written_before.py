@@ -5,6 +5,7 @@ of `bfjax evaluate`, all on phantoms, as they came, without their pictures.
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def folder(tmp_path, monkeypatch):
 def attack_options(**changes):
     options = {"data": "phantom", "num_images": 6, "batch_size": 4, "num_steps": 5, "gallery": 2}
     options |= {"max_change": None, "max_log_field": 0.7, "l1_coefficients": 0.0}
+    options |= {"border": "free", "max_warp_gradient": None, "log_field_bound": "clip"}  # of then
     return AttackConfig(
         model="model", out=Path("attack"), grid_size=3, degree=3, **options | changes
     )
@@ -50,7 +52,17 @@ def test_attacked_images_are_made_again(folder, name):
     run = load_run(folder / name)
     assert len(run.rows) == 6
     for i in range(6):  # raises where the change is another one than was recorded
-        assert run.rebuild(i).adversarial.shape == (32, 32, 1)
+        made = run.rebuild(i)
+        assert made.adversarial.shape == (32, 32, 1)
+        change = abs(made.adversarial - made.image).max()
+        assert change == pytest.approx(run.rows[i]["max_change"], abs=1e-6)
+
+
+def test_a_run_that_names_no_border_is_not_gone_on_with_under_another(folder):
+    for changes in ({"border": "clamp"}, {"max_warp_gradient": 0.9}):
+        (name,) = changes
+        with pytest.raises(ValueError, match=rf"other settings \({name} was"):
+            attack_dataset(attack_options(**changes))
 
 
 def test_a_finished_attack_is_finished_and_an_unfinished_one_is_not_gone_on_with(folder):
@@ -70,8 +82,15 @@ def test_a_finished_attack_is_finished_and_an_unfinished_one_is_not_gone_on_with
 
 def test_an_evaluation_may_have_further_attacks(folder):
     text = "bias_field(degree=3, grid_size=3, num_steps=5, l1_coefficients=0)"
-    attacks = {"ours": text, "fgsm": "fgsm"}
     options = {"data": "phantom", "num_images": 6, "batch_size": 4}
+    with pytest.raises(ValueError, match="meant another attack, which today is") as refused:
+        evaluate_models(
+            EvaluateConfig(
+                sources=("model",), attacks={"ours": text}, out=Path("evaluated"), **options
+            )
+        )
+    words = re.search(r"today is (bias_field.*\)): say so", str(refused.value))[1]
+    attacks = {"ours": words, "fgsm": "fgsm"}
     told = json.loads((folder / "evaluated" / "summary.json").read_text(encoding="utf-8"))
     found = evaluate_models(
         EvaluateConfig(sources=("model",), attacks=attacks, out=Path("evaluated"), **options)

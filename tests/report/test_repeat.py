@@ -49,6 +49,7 @@ def test_what_the_user_said_of_classes_is_said_again():
 
 def test_hard_values_survive_the_shell(tmp_path):
     settings = {"data": HARD, "split": "-x", "extent": [-1.0, 0.5], "max_change": None}
+    settings |= {"border": "clamp"}  # else the options of before there was one are said too
     run = made_up(HARD, **settings).runs[0]
     line = command_lines([run])[0][1]
     strange = made_up(**{"x; touch stolen": 1}).runs[0]

@@ -1,0 +1,278 @@
+"""What a recorded attack means, whatever `attacks.bias_field` has come to take for granted since.
+
+Results note the defaults that their attack was made with. Older ones name no border: what they took
+for granted is `BEFORE`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bfjax import attacks
+
+ZERO_IF_ABSENT = frozenset({"decay", "offset", "start_noise"})
+"""Options of `attacks.bias_field` that change nothing at 0, and are `None` where they are absent;
+bfjax once wrote 0 for that."""
+BEFORE: dict[str, Any] = {
+    "border": "free",
+    "max_warp_gradient": None,
+    "encoding": "linear",
+    "gamma": 0.29,
+    "max_log_range": None,
+    "max_change": 0.1,
+    "max_log_field": None,
+    "log_field_bound": "clip",
+    "terms": "literal",
+    "l1_coefficients": 0.1,
+    "l1_warp": 0.0,
+    "reduction": "sum",
+    "step_size": 0.06,
+    "num_steps": 10,
+}
+"""The options of `attacks.bias_field`, and so of `attacks.paper`, of results that name no border;
+those that are not here are what they were."""
+# functions of `bfjax.attacks` whose options are noted with results
+_NOTED = ("bias_field", "paper")
+
+Defaults = Mapping[str, Mapping[str, Any]]
+"""Name of a function to what it takes for granted."""
+
+
+def defaults(text: str) -> dict[str, dict[str, Any]]:
+    """What the attack of a text takes for granted today, as results note it.
+
+    Args:
+      text: the attack, see `parse_attack`.
+
+    Returns:
+      Name of the function to its options, as JSON holds them; none of attacks without a field.
+
+    Example:
+      >>> sorted(defaults("restarts(bias_field(degree=4), 5)"))
+      ['bias_field']
+      >>> defaults("bim")
+      {}
+    """
+    used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+    return {name: _today()[name] for name in _NOTED if name in used}
+
+
+def _today() -> dict[str, dict[str, Any]]:
+    signature = inspect.signature(attacks.bias_field).parameters.values()
+    usual = {p.name: p.default for p in signature if isinstance(p.default, _PLAIN)}
+    usual = {k: list(v) if isinstance(v, tuple) else v for k, v in usual.items()}
+    return {"bias_field": usual, "paper": usual | attacks.PAPER}
+
+
+_PLAIN = (bool, int, float, str, tuple, type(None))
+
+
+def noted_today(text: str) -> dict[str, Any]:
+    """What is noted with the results of an attack, so that they can be made again in later times.
+
+    Args:
+      text: the attack.
+
+    Returns:
+      Of an attack with a bias field its defaults and its encoding, for the settings.
+
+    Example:
+      >>> noted_today("bias_field(encoding='log')")["encoding"]
+      'log'
+      >>> noted_today("bim")
+      {}
+    """
+    taken = defaults(text)
+    if not taken:
+        return {}
+    full = ast.walk(ast.parse(expanded(text, taken)))
+    options = {k.arg: k.value for node in full if isinstance(node, ast.Call) for k in node.keywords}
+    return {"defaults": taken, "encoding": ast.literal_eval(options["encoding"])}
+
+
+def noted(settings: Mapping[str, Any]) -> Defaults:
+    """What an attack took for granted when it was made.
+
+    Args:
+      settings: of a result.
+
+    Returns:
+      Name of the function to its options.
+
+    Example:
+      >>> noted({"attack": "bias_field"})["bias_field"]["border"]
+      'free'
+    """
+    found = settings.get("defaults") or dict.fromkeys(_NOTED, BEFORE)
+    return {name: _today()[name] | dict(options) for name, options in found.items()}
+
+
+def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of `bfjax attack`, with options that there were none of when they were written.
+
+    Args:
+      settings: of a result.
+
+    Returns:
+      The same, and what was taken for granted; those of `bfjax evaluate` as they are.
+
+    Example:
+      >>> completed({"degree": 4, "max_change": 0.2})["max_warp_gradient"] is None
+      True
+    """
+    if "attack" in settings or "border" in settings:
+        return dict(settings)
+    return BEFORE | dict(settings)
+
+
+def expanded(text: str, taken: Defaults) -> str:
+    """An attack in full: every option of its bias field, in one order.
+
+    Args:
+      text: the attack.
+      taken: what it takes for granted.
+
+    Returns:
+      A text that is equal for equal attacks.
+
+    Example:
+      >>> expanded("bias_field(degree=4)", {"bias_field": {"degree": 10, "decay": 0}})
+      'bias_field(decay=None, degree=4.0)'
+    """
+    tree = ast.parse(text, mode="eval").body
+    return ast.unparse(_InFull(taken).visit(_called(tree)))
+
+
+def _called(tree: ast.expr) -> ast.expr:
+    return ast.Call(tree, [], []) if isinstance(tree, ast.Name) else tree
+
+
+class _InFull(ast.NodeTransformer):
+    def __init__(self, taken: Defaults):
+        self.taken = taken
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        if not isinstance(node.func, ast.Name):
+            return node
+        options = {k: _plain(k, v) for k, v in self.taken.get(node.func.id, {}).items()}
+        for keyword in node.keywords:
+            if keyword.arg is not None:
+                options[keyword.arg] = _literal(keyword.arg, keyword.value)
+        name = "bias_field" if node.func.id in _NOTED else node.func.id
+        known = [ast.keyword(k, ast.parse(v, mode="eval").body) for k, v in sorted(options.items())]
+        return ast.Call(ast.Name(name), node.args, known)
+
+
+def _literal(name: str, node: ast.expr) -> str:
+    try:
+        return _plain(name, ast.literal_eval(node))
+    except ValueError:
+        return ast.unparse(node)
+
+
+def _plain(name: str, value: Any) -> str:
+    if name in ZERO_IF_ABSENT and not value:
+        return "None"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return repr(float(value))
+    return repr(tuple(map(float, value)) if isinstance(value, list | tuple) else value)
+
+
+def same_attack(settings: Mapping[str, Any], text: str) -> bool:
+    """Whether a result is of the attack that a text means today.
+
+    Args:
+      settings: of the result of an evaluation.
+      text: the attack.
+
+    Returns:
+      Whether it is.
+
+    Example:
+      >>> same_attack({"attack": "bim(num_steps=3)"}, "bim(num_steps=3.0)")
+      True
+      >>> same_attack({"attack": "bias_field"}, "bias_field")
+      False
+    """
+    return expanded(settings["attack"], noted(settings)) == expanded(text, _today())
+
+
+def in_todays_words(settings: Mapping[str, Any]) -> str:
+    """The text that means today what a result was made with.
+
+    Args:
+      settings: of the result of an evaluation.
+
+    Returns:
+      Its own text, where nothing has changed; else with what was taken for granted written out.
+
+    Example:
+      >>> in_todays_words({"attack": "bim(num_steps=3)"})
+      'bim(num_steps=3)'
+    """
+    text = settings["attack"]
+    if same_attack(settings, text):
+        return text
+    today = _today()["bias_field"]
+    changed = {
+        name: {k: v for k, v in options.items() if _plain(k, v) != _plain(k, today[k])}
+        for name, options in noted(settings).items()
+    }
+    return ast.unparse(_Named(changed).visit(_called(ast.parse(text, mode="eval").body)))
+
+
+def in_words_of(
+    before: Mapping[str, Any], settings: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    """What two settings say in different words, in those of the first.
+
+    Args:
+      before: those of a run that was begun.
+      settings: those of now.
+      folder: of the run.
+
+    Returns:
+      The entries of the first that the second means too.
+
+    Raises:
+      ValueError: the same text has come to mean another attack.
+
+    Example:
+      >>> before = {"attack": "bim(num_steps=3)"}
+      >>> in_words_of(before, {"attack": "bim(num_steps=3.0)"}, Path("out"))["attack"]
+      'bim(num_steps=3)'
+    """
+    zeros = [k for k in ZERO_IF_ABSENT & before.keys() if not (before[k] or settings.get(k))]
+    same = {name: before[name] for name in zeros}
+    known, text = before.get("attack"), settings.get("attack")
+    if known is None or text is None:
+        return same
+    if same_attack(before, text):
+        return same | {name: before.get(name) for name in ("attack", "defaults", "encoding")}
+    if known == text:
+        raise ValueError(
+            f"{folder} was begun when {text} meant another attack, which today is "
+            f"{in_todays_words(before)}: say so, or choose another --out"
+        )
+    return same
+
+
+class _Named(ast.NodeTransformer):
+    """Writes options out that a call leaves unsaid."""
+
+    def __init__(self, unsaid: Defaults):
+        self.unsaid = unsaid
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        if not isinstance(node.func, ast.Name) or node.func.id not in self.unsaid:
+            return node
+        said = {keyword.arg for keyword in node.keywords}
+        more = {k: v for k, v in self.unsaid[node.func.id].items() if k not in said}
+        added = [ast.keyword(k, ast.parse(repr(v), mode="eval").body) for k, v in more.items()]
+        return ast.Call(ast.Name("bias_field"), node.args, [*node.keywords, *added])

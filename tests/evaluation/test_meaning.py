@@ -1,0 +1,72 @@
+"""Recorded attacks mean what they meant, whatever the defaults have become."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import bfjax
+from bfjax.evaluation import meaning
+from bfjax.evaluation.specification import from_settings
+
+SHAPE = (8, 8, 1)
+THEN = {"border": "free", "max_warp_gradient": None, "max_change": 0.1, "l1_coefficients": 0.1}
+
+
+def assert_equal(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"attack": "bias_field(degree=4)", "seed": 0},
+        {"attack": "paper(degree=4)"},
+        {"degree": 4, "min_degree": 1, "decay": 0.0, "extent": [-1.0, 1.0], "max_change": 0.1},
+    ],
+)
+def test_results_that_name_no_border_are_free_and_without_a_limit(settings):
+    expected = bfjax.attacks.bias_field(SHAPE, degree=4, log_field_bound="clip", **THEN)
+    assert_equal(from_settings(settings, SHAPE), expected)
+
+
+@pytest.mark.parametrize(
+    "text", ["bias_field(degree=4)", "paper", "restarts(bias_field(start_noise=1), 3)"]
+)
+def test_what_is_noted_today_survives_json_and_other_defaults(text, monkeypatch):
+    settings = {"attack": text} | json.loads(json.dumps(meaning.noted_today(text)))
+    before = meaning.expanded(text, meaning.noted(settings))
+    assert meaning.same_attack(settings, text)
+    moved = meaning._today()
+    for options in moved.values():
+        options |= {"border": "wrap", "max_change": 0.3}
+    monkeypatch.setattr(meaning, "_today", lambda: moved)
+    assert not meaning.same_attack(settings, text)
+    assert meaning.expanded(text, meaning.noted(settings)) == before
+    said = meaning.in_todays_words(settings)
+    assert "max_change=" in said
+    assert "border='" in said
+    assert meaning.same_attack(settings, said)
+
+
+def test_attacks_without_a_field_note_nothing_and_are_what_they_were():
+    for text in ("bim(epsilon=0.05)", "foolbox2()['fgsm']", "fgsm"):
+        assert meaning.noted_today(text) == {}
+        assert meaning.same_attack({"attack": text}, text)
+        assert meaning.in_todays_words({"attack": text}) == text
+    assert not meaning.same_attack({"attack": "bim(epsilon=0.05)"}, "bim(epsilon=0.1)")
+
+
+def test_numbers_and_order_do_not_tell_attacks_apart():
+    one = {"attack": "bias_field(l1_coefficients=0, degree=3)"}
+    words = "bias_field(degree=3, l1_coefficients=0.0, decay=None, border='free', max_change=0.1, "
+    words += "max_warp_gradient=None, log_field_bound='clip', extent=(-1, 1))"
+    assert meaning.same_attack(one, words)
+    assert not meaning.same_attack(one, words.replace("degree=3", "degree=4"))
+
+
+def test_the_encoding_is_noted():
+    for text, expected in (("bias_field", "linear"), ("paper(encoding='log')", "log")):
+        assert meaning.noted_today(text)["encoding"] == expected
