@@ -2,14 +2,15 @@
 
     python -m experiments.calibrate --models RESNET50 DENSENET121 MOBILENET --data chest_xray
 
-Searches the open details (monomials, bound, penalties, coordinates), one after the other and again
-until none improves, on a half of the test images that the seed chooses, with the last of --models
-attacked: that should be the MobileNet, which is fine-tuned from ImageNet weights as the paper's
-were. The best is then tried with a step less and a step more, which must not matter, and the best
-few are made on all models; the half that took part in the search and the one that did not are
-judged apart, by their distance to the paper (`experiments/nearness.py`). All that was tried goes to
-`experiments/results/calibrate`, and is not tried again for the same weights and images; the runs
-lie in `BFJAX_HOME/runs`, shared with the other experiments, and resume there.
+Searches the open details (border, fold, penalties, monomials, bounds), one after the other and
+again until none improves, on --search-images test images that the seed chooses, with the last of
+--models attacked: that should be the MobileNet, which is fine-tuned from ImageNet weights as the
+paper's were. The best is then tried with a step less and a step more, which must not matter. The
+best few are made on the other models, on fewer images, and the best on all test images, where those
+that took no part in the search are judged apart, all by their distance to the paper
+(`experiments/nearness.py`). All that was tried goes to `experiments/results/calibrate`, and is not
+tried again for the same weights and images; the runs lie in `BFJAX_HOME/runs`, shared with the
+other experiments, and resume there.
 """
 
 from __future__ import annotations
@@ -31,21 +32,31 @@ from experiments.nearness import Options, Rates, distance
 RESULTS = Path(__file__).parent / "results" / "calibrate"
 # What is open, and its readings; the search starts at the first of each.
 DETAILS: dict[str, tuple[dict[str, Any], ...]] = {
-    "bound": tuple({"max_change": bound} for bound in (0.1, 0.05, 0.15, None)),
     "penalty on a": (
-        *({"l1_coefficients": weight} for weight in (0.1, 0.0, 0.05, 0.2)),
+        *({"l1_coefficients": weight} for weight in (0.05, 0.02, 0.1, 0.2)),
         {"l1_coefficients": 1.0, "reduction": "mean"},
     ),
-    "monomials": tuple({"terms": terms} for terms in ("literal", "count", "total")),
+    "monomials": tuple({"terms": terms} for terms in ("total", "count", "literal")),
     "penalty on θ": tuple({"l1_warp": weight} for weight in (0.0, 0.01, 0.1)),
-    "coordinates": ({"extent": (-1.0, 1.0)}, {"extent": (0.0, 1.0)}),
+    "bound": (
+        {"max_change": None},
+        {"max_change": 0.1},
+        {"max_change": None, "max_log_field": 1.4, "log_field_bound": "project"},
+        {"max_change": None, "max_log_range": 1.4, "log_field_bound": "project"},
+    ),
+    "border": tuple({"border": border} for border in ("clamp", "free")),
+    "fold": tuple({"max_warp_gradient": maximum} for maximum in (0.9, None)),
 }
-# Readings that lie more than one step from the others. Bound and penalty both hold the field back:
-# without the one, a narrower other may serve. And with neither, a warp by 0.06 pixels (of 224),
-# in place of 0.06 of the coordinates, would explain why the paper's grids make no difference.
+# Readings that lie more than one step from the others: coordinates that leave the image and fold,
+# held back by a bound on every grey value.
 TOGETHER = (
-    {"l1_coefficients": 0.0, "max_change": 0.05},
-    {"l1_coefficients": 0.0, "max_change": None, "warp_step_size": 0.06 * 2 / 223},
+    {
+        "border": "free",
+        "max_warp_gradient": None,
+        "max_change": 0.1,
+        "l1_coefficients": 0.1,
+        "terms": "literal",
+    },
 )
 # The paper says ten steps, and the answer must not hang on their being even: where the penalty
 # outweighs the gradient, signs step forth and back, and each second iterate is exactly 0.
@@ -56,8 +67,12 @@ CHECKS = ({"num_steps": 9}, {"num_steps": 11})
 class Config(tables.Inputs):
     """The calibration of `attacks.paper`."""
 
-    finalists: int = 1
-    """Settings that are made on all models."""
+    search_images: int = 128
+    """Test images of the search, drawn by --seed."""
+    finalists: int = 3
+    """Settings that are made on the other models too."""
+    final_images: int = 64
+    """Test images of those."""
 
 
 class Found(NamedTuple):
@@ -66,7 +81,7 @@ class Found(NamedTuple):
     Attributes:
       tried: settings of the search.
       checks: of the best, what must not matter.
-      finalists: (setting, half) of those that were made on all models.
+      finalists: (setting, images) of those that were made on more.
     """
 
     tried: dict[str, Rates]
@@ -75,12 +90,11 @@ class Found(NamedTuple):
 
 
 def main(config: Config) -> None:
-    """Searches, judges the finalists on both halves, and writes everything."""
+    """Searches, judges the best on other models and images, and writes everything."""
     names = tables.names(config.models)
-    every = _images(config, config.num_images)
-    half, searched = len(every) // 2, config.models[-1].resolve().name
-    chosen = _images(config, half)
-    few = tables.folder(config, config.models[-1], num_images=half)
+    *others, last = config.models
+    searched = last.resolve().name
+    few = tables.folder(config, last, num_images=config.search_images)
     before = earlier(config)
     found, known = Found({}, {}, {}), {}
 
@@ -91,8 +105,9 @@ def main(config: Config) -> None:
             if key in before:
                 into[key] = before[key]
             else:
-                run(config, options, sources=[str(config.models[-1])], num_images=half)
+                run(config, options, sources=[str(last)], num_images=config.search_images)
                 into[key] = nearness.rates({searched: few}, options, names)
+                write(config, found, names)
             print(key, f"{distance(into[key]):.2f}", flush=True)
         return distance(into[key])
 
@@ -103,13 +118,22 @@ def main(config: Config) -> None:
     for change in CHECKS:
         try_one({**known[best[0]], **change}, found.checks)
     write(config, found, names)
-    for key in best[: config.finalists]:
-        options = known[key]
-        run(config, options)
-        runs = {model.resolve().name: tables.folder(config, model) for model in config.models}
-        for part, images in (("searched", chosen), ("other", every - chosen)):
-            found.finalists[key, part] = nearness.rates(runs, options, names, chosen=images)
+    count = config.final_images
+    for key in best[: config.finalists] if others else ():
+        run(config, known[key], sources=[str(model) for model in others], num_images=count)
+        for model in others:
+            runs = {model.resolve().name: tables.folder(config, model, num_images=count)}
+            of = f"{names[model.resolve().name]} attacked, {count} images"
+            found.finalists[key, of] = nearness.rates(runs, known[key], names)
         write(config, found, names)
+    run(config, known[best[0]], sources=[str(last)], num_images=config.num_images)
+    whole = {searched: tables.folder(config, last)}
+    unseen = _images(config, config.num_images) - _images(config, config.search_images)
+    for of, chosen in (("not searched", unseen), ("all", None)):
+        found.finalists[best[0], f"{names[searched]} attacked, {of}"] = nearness.rates(
+            whole, known[best[0]], names, chosen=chosen
+        )
+    write(config, found, names)
 
 
 def _images(config: Config, count: int | None) -> set[str]:
@@ -127,8 +151,8 @@ def readings(setting: Sequence[int]) -> dict[str, Any]:
       Options of `bfjax.attacks.bias_field`.
 
     Example:
-      >>> readings((1, 0, 0, 0, 0))["max_change"]
-      0.05
+      >>> readings((1, 0, 0, 0, 0, 0))["l1_coefficients"]
+      0.02
     """
     chosen = [values[i] for values, i in zip(DETAILS.values(), setting, strict=True)]
     return functools.reduce(operator.or_, chosen)
@@ -138,13 +162,12 @@ def run(
     config: Config,
     options: Options,
     *,
-    sources: list[str] | None = None,
-    num_images: int | None = None,
+    sources: list[str],
+    num_images: int | None,
 ) -> None:
-    """Makes the attacks of one setting, for every D0; the search looks at success alone."""
-    attacks = dict(nearness.attack(options, low) for low in nearness.MIN_DEGREES)
-    measure = sources is None
-    tables.run(config, attacks, sources=sources, num_images=num_images, measure=measure)
+    """Makes the attacks of one setting, of every row."""
+    attacks = dict(nearness.attack(options, row) for row in nearness.ROWS)
+    tables.run(config, attacks, sources=sources, num_images=num_images, measure=False, images=True)
 
 
 def describe(options: Options) -> str:
@@ -163,7 +186,7 @@ def descend(distance_of: Callable[[tuple[int, ...]], float]) -> tuple[int, ...]:
 
     Example:
       >>> descend(lambda setting: abs(sum(setting) - 3))
-      (3, 0, 0, 0, 0)
+      (3, 0, 0, 0, 0, 0)
     """
     best = (0,) * len(DETAILS)
     while True:
@@ -186,44 +209,41 @@ def earlier(config: Config) -> dict[str, Rates]:
     """
     known = storage.read_json(RESULTS / "calibrate.json")
     same = noted(config, [models.load_config(model) for model in config.models])
-    images = ("data", "num_images", "seed")
+    images = ("data", "search_images", "seed")
     if (
         not known
         or known["checkpoints"] != same["checkpoints"]
-        or any(known["settings"][name] != same["settings"][name] for name in images)
+        or any(known["settings"].get(name) != same["settings"][name] for name in images)
     ):
         return {}
     return known["tried"] | known.get("checks", {})
 
 
 def write(config: Config, found: Found, names: Mapping[str, str]) -> None:
-    """Writes all that was tried, best first, and the finalists on both halves.
+    """Writes all that was tried, best first, and the finalists before them.
 
     Args:
       config: the options.
       found: so far.
       names: of the models, and how the paper calls them.
     """
-    head = ("setting", "images", "models attacked", "distance, points")
+    head = ("setting", "of", "distance, points")
 
-    rows = [
-        [key, part, str(len(names)), f"{distance(one):.2f}"]
-        for (key, part), one in found.finalists.items()
-    ]
+    rows = [[key, of, f"{distance(one):.2f}"] for (key, of), one in found.finalists.items()]
     for part, tried in (("search", found.tried), ("search, a check", found.checks)):
         nearest = sorted(tried.items(), key=lambda item: distance(item[1]))
-        rows += [[key, part, "1", f"{distance(one):.2f}"] for key, one in nearest]
+        rows += [[key, part, f"{distance(one):.2f}"] for key, one in nearest]
     results = noted(config, [models.load_config(model) for model in config.models]) | {
         "models": dict(names),
         "tried": found.tried,
         "checks": found.checks,
-        "finalists": {f"{key}; {part}": one for (key, part), one in found.finalists.items()},
+        "finalists": {f"{key}; {of}": one for (key, of), one in found.finalists.items()},
     }
     searched = names[config.models[-1].resolve().name]
     title = (
-        "Distance of our success rates to the paper's, root mean square over both tables. "
-        f"Search: {searched} attacked, judged by all, on a half of the test images. The checks are "
-        "of what must not matter, not candidates."
+        "Distance of our figures to the paper's, root mean square over all rows of both tables. "
+        f"Search: {searched} attacked, judged by all, on {config.search_images} test images. The "
+        "checks are of what must not matter, not candidates."
     )
     tables.write(RESULTS / "calibrate", title, head, rows, results)
 

@@ -1,7 +1,7 @@
 """Figure 1: X-rays under an adversarial bias field, two for each direction of the error.
 
 The first X-rays of each class, in the order of the test split, that the classifier gets right when
-clean and wrong under the attack with its default settings. Repeat with
+clean and wrong under the paper's attack. Repeat with
 
     python -m experiments.figure1 --model CHECKPOINT --data chest_xray
 
@@ -37,7 +37,7 @@ def main(config: Config) -> None:
     """Attacks until there are enough, then draws."""
     loaded = load(config)
     names = loaded.record.class_names
-    attack = attacks.bias_field(loaded.images.shape[1:])
+    attack = attacks.paper(loaded.images.shape[1:])
     found, searched = find(
         [attack], loaded, per_class=config.per_direction, batch_size=config.batch_size
     )
@@ -66,7 +66,7 @@ def main(config: Config) -> None:
             )
     save(figure, RESULTS / "figure1", dpi=220)
     summary = noted(config, [loaded.record]) | {
-        "attack": "bias_field, default settings",
+        "attack": "bfjax.attacks.paper",
         "selection": "the first of each class that are right when clean and wrong when attacked",
         "images_attacked": searched,
         "shown": shown,

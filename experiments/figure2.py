@@ -83,7 +83,7 @@ def main(config: Config) -> None:
     print(f"Eq. 3 fools {rate.fooled} of {rate.correct}: {100 * float(rate.rate):.2f} %")
     if config.step_size != Config.step_size:
         return
-    both = attack, attacks.bias_field(images.shape[1:])
+    both = attack, attacks.paper(images.shape[1:])
     per_class = -(-config.rows // len(record.class_names))
     found, _ = find(both, loaded, per_class=per_class, batch_size=config.batch_size)
     if not found:

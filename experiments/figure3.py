@@ -102,7 +102,7 @@ def main(config: Config) -> None:
     panel = (_PIXELS / grid.size) ** 0.5
     save(figure, RESULTS / "figure3", dpi=round(panel * columns / figure.get_figwidth()))
     summary = noted(config, [block.record for block in blocks]) | {
-        "attacks": "ours: bias_field, default settings; baselines: bfjax.attacks.fixed()",
+        "attacks": "ours: bfjax.attacks.paper; baselines: bfjax.attacks.fixed()",
         "selection": "of each classifier the first, the classes in turn, that are right when clean "
         "and wrong under ours",
         "images_attacked": {block.name: block.searched for block in blocks},
@@ -126,7 +126,7 @@ def attack(config: Config, model: Path) -> Block:
     )
     count = max(1, config.columns // len(config.models))
     per_class = -(-count // len(loaded.record.class_names))
-    ours = attacks.bias_field(loaded.images.shape[1:])
+    ours = attacks.paper(loaded.images.shape[1:])
     cases, searched = find([ours], loaded, per_class=per_class, batch_size=config.batch_size)
     cases, made = cases[:count], {}
     if cases:

@@ -1,6 +1,6 @@
 """Figure 4: through which regions the attack works (Eq. 8), single X-rays and the mean map.
 
-For each classifier: attacks the test images with the default settings, maps every image that it
+For each classifier: attacks the test images with the paper's attack, maps every image that it
 turned, and draws a few maps on their X-rays, and the mean of all with the shares of its thirds and
 of the lungs. Lungs are segmented (experiments/lungs.py) and outlined. Repeat with
 
@@ -98,7 +98,7 @@ def main(config: Config) -> None:
         draw(block, architectures[name], one)
     save(figure, RESULTS / "figure4", dpi=180)
     summary = noted(config, list(checkpoints.values())) | {
-        "attack": "bias_field, default settings",
+        "attack": "bfjax.attacks.paper",
         "selection": "the first turned, the classes in turn",
         "models": {
             name: {what: one.summary[what] for what in _KEPT}

@@ -46,7 +46,7 @@ def main(config: Config) -> None:
     """Attacks until there are enough X-rays, then draws."""
     loaded = load(config)
     names = loaded.record.class_names
-    made = [attacks.bias_field(loaded.images.shape[1:], min_degree=d) for d in config.min_degrees]
+    made = [attacks.paper(loaded.images.shape[1:], min_degree=d) for d in config.min_degrees]
     per_class = -(-config.rows // len(names))
     found, searched = find(made, loaded, per_class=per_class, batch_size=config.batch_size)
     found = found[: config.rows]
@@ -85,7 +85,7 @@ def main(config: Config) -> None:
     bar.ax.tick_params(labelsize=7)
     save(figure, RESULTS / "figure5", dpi=190)
     summary = noted(config, [loaded.record]) | {
-        "attack": "bias_field, default settings but for D0",
+        "attack": "bfjax.attacks.paper but for D0",
         "selection": "the first, the classes in turn, that are right when clean and wrong with "
         "every D0",
         "images_attacked": searched,

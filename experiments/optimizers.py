@@ -128,10 +128,10 @@ def attack(name: str, num_steps: int, step_size: float) -> tuple[str, str]:
 
     Example:
       >>> attack("Adam", 5, 0.03)
-      ('Adam-5-0.03', 'bias_field(num_steps=5, optimizer=optax.adam(0.03))')
+      ('Adam-5-0.03', 'paper(num_steps=5, optimizer=optax.adam(0.03))')
     """
     optimizer = OPTIMIZERS[name].format(step_size)
-    return f"{name}-{num_steps}-{step_size}", f"bias_field(num_steps={num_steps}, {optimizer=!s})"
+    return f"{name}-{num_steps}-{step_size}", f"paper(num_steps={num_steps}, {optimizer=!s})"
 
 
 def tune(config: Config, source: str) -> dict[tuple[str, int], dict[float, Score]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bfjax import storage
+from bfjax.evaluation import same_attack
 
 CELLS = Path(__file__).parent / "results" / "cells"
 _KINDS = ("clean", "adversarial")
@@ -117,7 +118,7 @@ def is_complete(
     Returns:
       Whether nothing is left to do.
     """
-    if found is None or found["settings"]["attack"] != text:
+    if found is None or not same_attack(found["settings"], text):
         return False
     if measure and not found["settings"]["measure"]:
         return False

@@ -29,7 +29,7 @@ RESULTS = Path(__file__).parent / "results" / "table1"
 
 ATTACKS = {
     **dict([tables.attack()]),
-    "random-field": "bias_field(start_noise=0.6, num_steps=1, optimizer=optax.set_to_zero())",
+    "random-field": "paper(start_noise=0.6, num_steps=1, optimizer=optax.set_to_zero())",
     "low-degree": transfer.VARIANTS[transfer.BEST],
     "fixed-bim": "fixed()['bim']",
     "fixed-fgsm": "fixed()['fgsm']",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bfjax import models, storage
-from bfjax.attacks import bias_field
+from bfjax.attacks import PAPER, bias_field
 from bfjax.evaluation import EvaluateConfig, evaluate_models
 from bfjax.metrics import wilson_interval
 from bfjax.storage import home
@@ -74,7 +74,7 @@ def names(folders: Sequence[Path]) -> dict[str, str]:
 
 
 def attack(**options: Any) -> tuple[str, str]:
-    """A bias field of some options, called by those that are not the default.
+    """The paper's attack with other options, called by those.
 
     Args:
       **options: of `bfjax.attacks.bias_field`.
@@ -84,13 +84,13 @@ def attack(**options: Any) -> tuple[str, str]:
 
     Example:
       >>> attack(degree=10, min_degree=1), attack(degree=10, min_degree=2)
-      (('ours', 'bias_field'), ('min_degree=2', 'bias_field(min_degree=2)'))
+      (('ours', 'paper'), ('min_degree=2', 'paper(min_degree=2)'))
     """
-    usual = inspect.signature(bias_field).parameters
-    changed = [f"{key}={value!r}" for key, value in options.items() if usual[key].default != value]
+    usual = {n: p.default for n, p in inspect.signature(bias_field).parameters.items()} | PAPER
+    changed = [f"{key}={value!r}" for key, value in options.items() if usual[key] != value]
     if not changed:
-        return "ours", "bias_field"
-    return "-".join(changed), f"bias_field({', '.join(changed)})"
+        return "ours", "paper"
+    return "-".join(changed), f"paper({', '.join(changed)})"
 
 
 def run(
@@ -233,10 +233,10 @@ def judged(
 
 
 def cell(rate: Mapping[str, Any], paper: float | None = None) -> str:
-    """A success rate in %, its 95 % interval, k/N, and the paper's figure in brackets.
+    """A success rate in %, its 95 % interval, k/N, by direction, and the paper's in brackets.
 
     Args:
-      rate: `fooled`, `correct` and `rate`.
+      rate: `fooled`, `correct`, `rate` and, where they are known, `directions`.
       paper: the paper's, in %.
 
     Returns:
@@ -245,13 +245,24 @@ def cell(rate: Mapping[str, Any], paper: float | None = None) -> str:
     Example:
       >>> cell({"fooled": 214, "correct": 553, "rate": 214 / 553}, 38.69)
       '38.70 (34.7 to 42.8), 214/553 [38.69]'
+      >>> ways = {"NORMAL→PNEUMONIA": {"rate": 0.83}, "PNEUMONIA→NORMAL": {"rate": None}}
+      >>> cell({"fooled": 1, "correct": 2, "rate": 0.5, "directions": ways})
+      '50.00 (9.5 to 90.5), 1/2, N→P 83, P→N -'
     """
     beside = "" if paper is None else f" [{paper:g}]"
     if not rate["correct"]:
         return f"-{beside}"
     low, high = (100 * end for end in wilson_interval(rate["fooled"], rate["correct"]))
     counts = f"{rate['fooled']}/{rate['correct']}"
-    return f"{100 * rate['rate']:.2f} ({low:.1f} to {high:.1f}), {counts}{beside}"
+    ways = "".join(
+        f", {'→'.join(end[0] for end in way.split('→'))} {_whole(one['rate'])}"
+        for way, one in rate.get("directions", {}).items()
+    )
+    return f"{100 * rate['rate']:.2f} ({low:.1f} to {high:.1f}), {counts}{ways}{beside}"
+
+
+def _whole(rate: float | None) -> str:
+    return "-" if rate is None else f"{100 * rate:.0f}"
 
 
 def quality(found: Mapping[str, Any], paper: float | None = None) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 import tyro
 
-from bfjax import storage
+from bfjax import attacks, storage
 from bfjax.evaluation import AttackConfig, attack_dataset
 from bfjax.storage import home
 
@@ -60,8 +60,7 @@ def main(config: Config) -> None:
                     data=config.data,
                     batch_size=config.batch_size,
                     out=home() / "runs" / "white_box" / model / run,
-                    min_degree=min_degree,
-                    **options,
+                    **attacks.PAPER | options | {"min_degree": min_degree},
                 )
             )
             summary["settings"]["data"] = Path(config.data).name

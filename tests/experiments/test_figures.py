@@ -152,7 +152,7 @@ def test_figure5_shows_the_field_of_each_degree(model, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_without_a_case_there_is_no_figure(model, tmp_path, monkeypatch, capsys):
     weak = attacks.bias_field((32, 32, 1), max_change=1e-6)
-    monkeypatch.setattr(attacks, "bias_field", lambda *_, **__: weak)
+    monkeypatch.setattr(attacks, "paper", lambda *_, **__: weak)
     for module in (figure1, figure3, figure5):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
         options = small(model, num_images=8)

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -173,7 +174,22 @@ def test_experiments_on_the_same_models_and_images_share_their_runs(classifiers)
         tables.run(dataclasses.replace(one, attacked=("nobody",)), {})
     default = tables.attack(grid_size=16, min_degree=1)
     assert default == tables.attack(degree=10) == ("ours", table1.ATTACKS["ours"])
-    assert tables.attack(max_change=0.2) == ("max_change=0.2", "bias_field(max_change=0.2)")
+    assert tables.attack(max_change=0.2) == ("max_change=0.2", "paper(max_change=0.2)")
+
+
+def test_the_committed_cells_are_of_the_attacks_of_today():
+    """Else a table would be drawn from other attacks than it names, or everything run again."""
+    committed = Path(recorded.__file__).parent / "results" / "cells"
+    cells = [json.loads(file.read_text(encoding="utf-8")) for file in committed.glob("*.json")]
+    known = [(name, one["summary"]) for file in cells for name, one in file["attacks"].items()]
+    texts = table1.ATTACKS | table1.SEARCHES
+    texts |= dict(tables.attack(grid_size=size, min_degree=low) for size, low in table2.GRID)
+    texts |= dict(tables.attack(degree=degree) for degree in table2.DEGREES)
+    for name, text in texts.items():
+        found = [summary for called, summary in known if called == name]
+        assert found, name
+        for summary in found:
+            assert recorded.is_complete(summary, text, {}, measure=False), name
 
 
 @pytest.mark.slow
@@ -275,16 +291,28 @@ def test_every_transformation_makes_an_attack_at_every_step_size(name):
 
 
 @pytest.mark.slow
-def test_calibration_searches_one_half_and_judges_the_best_on_both(
+def test_calibration_searches_some_images_and_judges_the_best_on_others(
     classifiers, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(calibrate, "RESULTS", tmp_path / "results")
-    bounds = ({"max_change": 0.0001, "grid_size": 2}, {"max_change": 0.3, "grid_size": 2})
+    bounds = ({"max_change": 0.0001, "degree": 2}, {"max_change": 0.3, "degree": 2})
     monkeypatch.setattr(calibrate, "DETAILS", {"bound": bounds})
-    monkeypatch.setattr(calibrate, "TOGETHER", ({"max_change": 0.0001, "grid_size": 2},))
+    monkeypatch.setattr(calibrate, "TOGETHER", ({"max_change": 0.0001, "degree": 2},))
     monkeypatch.setattr(calibrate, "CHECKS", ({"num_steps": 1},))
-    monkeypatch.setattr(nearness, "MIN_DEGREES", (0,))
-    config = calibrate.Config(models=classifiers, data="phantom", batch_size=6, num_images=12)
+    rows = ((2, 0), (3, 0))
+    monkeypatch.setattr(nearness, "ROWS", rows)
+    columns = (*tables.COLUMNS, "BRISQUE")
+    pairs = [nearness.pair(row, s, c) for row in rows for s in tables.COLUMNS for c in columns]
+    monkeypatch.setattr(nearness, "paper", lambda: {pair: [30.0] for pair in pairs})
+    config = calibrate.Config(
+        models=classifiers,
+        data="phantom",
+        batch_size=6,
+        num_images=12,
+        search_images=6,
+        finalists=1,
+        final_images=6,
+    )
     calibrate.main(config)
     text = (tmp_path / "results" / "calibrate.json").read_text(encoding="utf-8")
     found = json.loads(text)
@@ -292,16 +320,18 @@ def test_calibration_searches_one_half_and_judges_the_best_on_both(
     assert not calibrate.earlier(dataclasses.replace(config, seed=1))
     assert len(found["checks"]) == 1
     assert len(found["tried"]) == 2
-    assert {len(rates) for rates in found["tried"].values()} == {2}  # one attacked, two judge
-    kept = [name.partition("; ") for name in found["finalists"]]
-    assert len({setting for setting, _, _ in kept}) == 1
-    assert [part for _, _, part in kept] == ["searched", "other"]
-    assert {len(rates) for rates in found["finalists"].values()} == {4}
+    # two rows: one attacked, two judge, and BRISQUE, of the last row against itself
+    assert {len(figures) for figures in found["tried"].values()} == {6}
+    last = [one for figures in found["tried"].values() for key, one in figures.items()
+            if "grid 3" in key and "BRISQUE" in key]  # fmt: skip
+    assert last == [0, 0]
+    settings, of = zip(*(name.split("; ") for name in found["finalists"]), strict=True)
+    assert len(set(settings)) == 1
+    assert [one.split(", ")[1] for one in of] == ["6 images", "not searched", "all"]
     assert str(tmp_path) not in text
     lines = (tmp_path / "results" / "calibrate.md").read_text(encoding="utf-8").splitlines()[4:]
-    assert [line.split("|")[2].strip() for line in lines] == [
-        "searched", "other", "search", "search", "search, a check"
-    ]  # fmt: skip
+    told = [line.split("|")[2].strip() for line in lines]
+    assert told == [*of, "search", "search", "search, a check"]
 
 
 def test_a_bar_in_a_cell_ends_no_column(tmp_path):
@@ -322,12 +352,16 @@ def test_two_checkpoints_of_one_architecture_are_named(tmp_path, monkeypatch):
 
 def test_calibration_measures_distance_to_both_tables():
     known = nearness.paper()
-    assert known["D0=1, ResNet50 → ResNet50"] == [36.89, 38.69]  # the tables differ there
-    assert known["D0=3, MobileNet → DenseNet121"] == [3.47]
+    assert known["grid 16, D0=1, ResNet50 → ResNet50"] == [36.89, 38.69]  # the tables differ there
+    assert known["grid 16, D0=3, MobileNet → DenseNet121"] == [3.47]
+    assert known["grid 4, D0=0, MobileNet → MobileNet"] == [35.68]
+    change = known["grid 16, D0=0, MobileNet → BRISQUE"]
+    assert change == [pytest.approx(34.0944 - 29.2909)]
+    assert len(known) == 7 * 3 * 4
     exact = {key: sum(values) / len(values) for key, values in known.items()}
     off = {key: rate + 3 for key, rate in exact.items()}
     assert nearness.distance(exact) < 1.1 < nearness.distance(off)
-    assert nearness.distance({"D0=3, MobileNet → DenseNet121": 6.47}) == pytest.approx(3)
+    assert nearness.distance({"grid 16, D0=3, MobileNet → DenseNet121": 6.47}) == pytest.approx(3)
 
 
 def test_calibration_finds_the_best_of_separable_readings_and_asks_once():
@@ -335,11 +369,11 @@ def test_calibration_finds_the_best_of_separable_readings_and_asks_once():
 
     def distance(setting):
         asked.append(setting)
-        return sum(abs(i - wanted) for i, wanted in zip(setting, (1, 2, 2, 0, 1), strict=True))
+        return sum(abs(i - wanted) for i, wanted in zip(setting, (1, 2, 2, 0, 1, 1), strict=True))
 
-    assert calibrate.descend(distance) == (1, 2, 2, 0, 1)
+    assert calibrate.descend(distance) == (1, 2, 2, 0, 1, 1)
     for setting in set(asked):  # each is an attack that can be made
-        parse_attack(nearness.attack(calibrate.readings(setting), 1)[1], (16, 16, 1))
+        parse_attack(nearness.attack(calibrate.readings(setting), (16, 1))[1], (16, 16, 1))
 
 
 @pytest.mark.parametrize(
@@ -359,23 +393,35 @@ def test_a_record_serves_only_what_it_is_of(text, judges, measure, complete):
     assert not recorded.is_complete(None, text, judges, measure=measure)
 
 
-def test_calibration_judges_the_halves_apart(tmp_path):
+def test_calibration_judges_some_images_apart(tmp_path, monkeypatch):
     options = {"max_change": 0.05}
+    scores = {"1": 30.0, "2": 32.0, "3": 34.0, "4": 36.0}
+
+    def brisque(folder, chosen):
+        more = 4.0 if "min_degree=0" in folder.parent.name else 0.0
+        kept = [score for name, score in scores.items() if chosen is None or name in chosen]
+        return more + sum(kept) / len(kept)
+
+    monkeypatch.setattr(nearness, "_brisque", brisque)
     settings = {"class_names": ["N", "P"], "data": "phantom"}
     summary = json.dumps({"settings": settings, "targets": {"a": {}, "b": {}}})
     head = "file,label,clean_prediction,adversarial_prediction"
     head += ",b:clean_prediction,b:adversarial_prediction"
     rows = ["1,N,N,P,N,N", "2,N,N,N,N,P", "3,P,P,P,N,P", "4,P,N,P,P,P"]
-    for low in nearness.MIN_DEGREES:
-        folder = tmp_path / nearness.attack(options, low)[0] / "a"
+    for row in nearness.ROWS:
+        folder = tmp_path / nearness.attack(options, row)[0] / "a"
         folder.mkdir(parents=True)
         (folder / "records.csv").write_text("\n".join([head, *rows]) + "\n")
         (folder / "summary.json").write_text(summary)
-        recorded.keep(tmp_path, nearness.attack(options, low)[0], "a")
+        recorded.keep(tmp_path, nearness.attack(options, row)[0], "a")
     names = {"a": "ResNet50", "b": "MobileNet"}
     found = nearness.rates({"a": tmp_path}, options, names)
-    assert found["D0=0, ResNet50 → ResNet50"] == pytest.approx(100 / 3)  # 4 was wrong when clean
-    assert found["D0=2, ResNet50 → MobileNet"] == pytest.approx(100 / 3)
+    assert found["grid 16, D0=0, ResNet50 → ResNet50"] == pytest.approx(
+        100 / 3
+    )  # 4 was wrong when clean
+    assert found["grid 16, D0=2, ResNet50 → MobileNet"] == pytest.approx(100 / 3)
     half = nearness.rates({"a": tmp_path}, options, names, chosen={"2", "3"})
-    assert half["D0=0, ResNet50 → ResNet50"] == 0
-    assert half["D0=0, ResNet50 → MobileNet"] == 100
+    assert half["grid 16, D0=0, ResNet50 → ResNet50"] == 0
+    assert half["grid 16, D0=0, ResNet50 → MobileNet"] == 100
+    assert half["grid 8, D0=0, ResNet50 → BRISQUE"] == 4
+    assert half["grid 16, D0=1, ResNet50 → BRISQUE"] == 0
