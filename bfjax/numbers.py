@@ -206,7 +206,7 @@ def _within(*bounds: float | None) -> str:
         return "be a number"
     if at_most is None and below in (None, math.inf):
         if above == 0:
-            return "be positive"
+            return "be positive" if below is None else "be positive and finite"
         if at_least is not None:
             return "not be negative" if at_least == 0 else f"be at least {at_least:g}"
     low = f"[{at_least:g}" if above is None else f"({above:g}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -44,7 +45,7 @@ def annealed(norm: Norm, step_size: Number, *, num_steps: int) -> optax.Gradient
 
     Reference: Loshchilov and Hutter, SGDR, ICLR 2017, Eq. 5, without restarts.
     """
-    check_numbers(above=0, step_size=step_size)
+    check_numbers(above=0, below=math.inf, step_size=step_size)
     made = _annealed(check_norm(norm), _counted(num_steps))
     return with_hyperparameters(made, step_size=step_size)
 
@@ -113,7 +114,7 @@ def step_halving(norm: Norm, step_size: Number, *, num_steps: int) -> optax.Grad
 
     Reference: Croce and Hein, Reliable Evaluation of Adversarial Robustness, ICML 2020, Alg. 1.
     """
-    check_numbers(above=0, step_size=step_size)
+    check_numbers(above=0, below=math.inf, step_size=step_size)
     made = _halving(check_norm(norm), _counted(num_steps))
     return with_hyperparameters(made, step_size=step_size)
 
@@ -190,6 +191,6 @@ def _checkpoints(num_steps: int) -> list[int]:
 
 
 def _counted(num_steps: int) -> int:
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    if not isinstance(num_steps, int) or num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, and whole, got {num_steps}")
     return num_steps

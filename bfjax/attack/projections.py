@@ -66,7 +66,7 @@ def in_turn(*projections: Projection) -> Partial:
       `(params, image) -> params`, for `Attack.project`.
 
     Raises:
-      ValueError: for none.
+      ValueError: for none, and for what is none.
 
     Example:
       >>> small = parameter_ball(norm="linf", radius=0.5)
@@ -74,8 +74,8 @@ def in_turn(*projections: Projection) -> Partial:
       >>> both(jnp.ones(2), jnp.ones((1, 1, 1))).tolist()
       [0.25, 0.25]
     """
-    if not projections:
-        raise ValueError("in_turn needs a projection")
+    if not projections or not all(map(callable, projections)):
+        raise ValueError(f"in_turn needs projections, (params, image) -> params, got {projections}")
     return Partial(_in_turn, tuple(map(as_pytree, projections)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -138,10 +139,13 @@ def bias_field(
             f"log_field_bound must be one of {get_args(LogFieldBound)}, got {log_field_bound!r}"
         )
     if max_log_range is not None and log_field_bound != "project":
-        raise ValueError(f"max_log_range is held by 'project', not by {log_field_bound!r}")
+        raise ValueError(
+            f"max_log_range is held by scaling, not by {log_field_bound!r}: "
+            "set log_field_bound='project'"
+        )
     check_numbers(above=0, step_size=step_size)
     bounds = {"max_log_field": max_log_field, "max_log_range": max_log_range}
-    check_numbers(above=0, optional=True, **bounds)
+    check_numbers(above=0, below=math.inf, optional=True, **bounds)
     check_numbers(above=0, below=1, optional=True, max_warp_gradient=max_warp_gradient)
     check_numbers(at_least=0, optional=True, warp_step_size=warp_step_size, decay=decay)
     weights = {"l1_coefficients": l1_coefficients, "l1_warp": l1_warp}

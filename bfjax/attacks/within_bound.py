@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
+
+import jax
 
 from bfjax import attack as pieces
 from bfjax import field as fields
 from bfjax.attack import annealed, in_turn, margin
 from bfjax.field import Encoding
-from bfjax.numbers import Number, check_numbers
+from bfjax.numbers import Number, check_numbers, of_one_image
 from bfjax.types import Attack, Field, Image, LinearField, Loss, Params, PRNGKey
 
 _FIRST_STEP = 0.15  # of the log-range
@@ -83,10 +86,10 @@ def bounded_field(
     """
     if max_log_field is None and max_log_range is None:
         raise ValueError("nothing is bounded: give max_log_range, max_log_field or both")
+    bounds = {"max_log_field": max_log_field, "max_log_range": max_log_range}
+    check_numbers(above=0, below=math.inf, optional=True, **bounds)
     if step_size is None:
-        reach = 2 * max_log_field if max_log_range is None else max_log_range
-        check_numbers(above=0, **{"max_log_range or 2 max_log_field": reach})
-        step_size = _FIRST_STEP * reach
+        step_size = _FIRST_STEP * (2 * max_log_field if max_log_range is None else max_log_range)
     stop = pieces.is_right if targeted else pieces.is_wrong
     return Attack(
         perturbation=fields.bias_field(
@@ -109,6 +112,12 @@ def _within(
     if isinstance(field, LinearField):
         return fields.onto_sampled_bounds(
             field, max_log_field=max_log_field, max_log_range=max_log_range
+        )
+    start = jax.eval_shape(of_one_image(field).init)
+    if not isinstance(start, fields.PolynomialTPSParams):
+        raise ValueError(
+            "bounded_field takes a bfjax.LinearField, such as legendre, or polynomial_tps; compose "
+            "an attack of another field, such as radiographic with parameter_ball, by bfjax.Attack"
         )
     bounds = ((fields.limit_log_field, max_log_field), (fields.limit_log_range, max_log_range))
     scaled = [limit(field, most) for limit, most in bounds if most is not None]

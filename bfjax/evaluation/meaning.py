@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bfjax import attacks
+from bfjax import attacks, field
 
 ZERO_IF_ABSENT = frozenset({"decay", "offset", "start_noise"})
 """Options of `attacks.bias_field` that change nothing at 0, and are `None` where they are absent;
@@ -35,8 +35,9 @@ BEFORE: dict[str, Any] = {
 }
 """The options of `attacks.bias_field`, and so of `attacks.paper`, of results that name no border;
 those that are not here are what they were."""
-# functions of `bfjax.attacks` whose options are noted with results
-_NOTED = ("bias_field", "paper")
+_PAPERS = ("bias_field", "paper")
+# functions whose options are noted with results
+_NOTED = (*_PAPERS, "bounded_field", "polynomial_tps")
 
 Defaults = Mapping[str, Mapping[str, Any]]
 """Name of a function to what it takes for granted."""
@@ -62,10 +63,15 @@ def defaults(text: str) -> dict[str, dict[str, Any]]:
 
 
 def _today() -> dict[str, dict[str, Any]]:
-    signature = inspect.signature(attacks.bias_field).parameters.values()
-    usual = {p.name: p.default for p in signature if isinstance(p.default, _PLAIN)}
-    usual = {k: list(v) if isinstance(v, tuple) else v for k, v in usual.items()}
-    return {"bias_field": usual, "paper": usual | attacks.PAPER}
+    made = (attacks.bias_field, attacks.bounded_field, field.polynomial_tps)
+    usual = {function.__name__: _usual(function) for function in made}
+    return usual | {"paper": usual["bias_field"] | attacks.PAPER}
+
+
+def _usual(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    usual = {p.name: p.default for p in parameters if isinstance(p.default, _PLAIN)}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in usual.items()}
 
 
 _PLAIN = (bool, int, float, str, tuple, type(None))
@@ -91,6 +97,8 @@ def noted_today(text: str) -> dict[str, Any]:
         return {}
     full = ast.walk(ast.parse(expanded(text, taken)))
     options = {k.arg: k.value for node in full if isinstance(node, ast.Call) for k in node.keywords}
+    if "encoding" not in options:  # a function that is handed on, not called
+        return {"defaults": taken}
     return {"defaults": taken, "encoding": ast.literal_eval(options["encoding"])}
 
 
@@ -107,7 +115,7 @@ def noted(settings: Mapping[str, Any]) -> Defaults:
       >>> noted({"attack": "bias_field"})["bias_field"]["border"]
       'free'
     """
-    found = settings.get("defaults") or dict.fromkeys(_NOTED, BEFORE)
+    found = settings.get("defaults") or dict.fromkeys(_PAPERS, BEFORE)
     return {name: _today()[name] | dict(options) for name, options in found.items()}
 
 
@@ -163,7 +171,7 @@ class _InFull(ast.NodeTransformer):
         for keyword in node.keywords:
             if keyword.arg is not None:
                 options[keyword.arg] = _literal(keyword.arg, keyword.value)
-        name = "bias_field" if node.func.id in _NOTED else node.func.id
+        name = "bias_field" if node.func.id in _PAPERS else node.func.id
         known = [ast.keyword(k, ast.parse(v, mode="eval").body) for k, v in sorted(options.items())]
         return ast.Call(ast.Name(name), node.args, known)
 
@@ -218,9 +226,10 @@ def in_todays_words(settings: Mapping[str, Any]) -> str:
     text = settings["attack"]
     if same_attack(settings, text):
         return text
-    today = _today()["bias_field"]
+    today = _today()
+    today["paper"] = today["bias_field"]  # in whose words it is said
     changed = {
-        name: {k: v for k, v in options.items() if _plain(k, v) != _plain(k, today[k])}
+        name: {k: v for k, v in options.items() if _plain(k, v) != _plain(k, today[name][k])}
         for name, options in noted(settings).items()
     }
     return ast.unparse(_Named(changed).visit(_called(ast.parse(text, mode="eval").body)))
@@ -275,4 +284,5 @@ class _Named(ast.NodeTransformer):
         said = {keyword.arg for keyword in node.keywords}
         more = {k: v for k, v in self.unsaid[node.func.id].items() if k not in said}
         added = [ast.keyword(k, ast.parse(repr(v), mode="eval").body) for k, v in more.items()]
-        return ast.Call(ast.Name("bias_field"), node.args, [*node.keywords, *added])
+        name = "bias_field" if node.func.id in _PAPERS else node.func.id
+        return ast.Call(ast.Name(name), node.args, [*node.keywords, *added])

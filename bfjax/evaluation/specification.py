@@ -56,7 +56,7 @@ def parse_attack(
         tree = ast.parse(text, mode="eval").body
         found = _value(tree, image_shape, taken or {})
         found = found() if isinstance(tree, ast.Name) else found
-    except (SyntaxError, TypeError, ValueError, KeyError) as error:
+    except (SyntaxError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"the attack {text!r} cannot be made: {error}") from error
     if not isinstance(found, Attack | Search):
         raise ValueError(f"{text!r} is no attack; attacks are {', '.join(_of(attacks))}")
@@ -67,9 +67,8 @@ def _value(node: ast.expr, shape: tuple[int, ...], taken: meaning.Defaults) -> A
     value = functools.partial(_value, shape=shape, taken=taken)
     match node:
         case ast.Name(name):
-            if name in taken:
-                return functools.partial(attacks.bias_field, shape, **_plain(taken[name]))
-            return _named(name, shape)
+            named = _named("bias_field" if name == "paper" and name in taken else name, shape)
+            return functools.partial(named, **_plain(taken[name])) if name in taken else named
         case ast.Attribute(ast.Name("optax"), name) if inspect.isfunction(
             function := getattr(optax, name, None)
         ):

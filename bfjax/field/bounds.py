@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Scalar
 
 from bfjax.field.nearest import nearest_within
+from bfjax.field.perturbation import check_field
 from bfjax.field.polynomial_tps import PolynomialTPSParams
 from bfjax.numbers import Number, check_numbers, of_one_image, with_numbers
 from bfjax.types import Field, Image, LinearField, LogField, Params, as_pytree
@@ -136,7 +138,7 @@ def onto_sampled_bounds(
     Reference: Nocedal and Wright, *Numerical Optimization*, 2006, chapter 16 (the method).
     """
     bounds = {"max_log_field": max_log_field, "max_log_range": max_log_range}
-    check_numbers(above=0, optional=True, **bounds)
+    check_numbers(above=0, below=math.inf, optional=True, **bounds)
     if max_log_field is None and max_log_range is None:
         raise ValueError("nothing is bounded: give max_log_field, max_log_range or both")
     for name, value, least in (("size", size, 2), ("num_iterations", num_iterations, 1)):
@@ -157,8 +159,8 @@ def onto_sampled_bounds(
 
 
 def _limit(field: Field, maximum: Number, measure: Callable, clipped: Callable) -> Partial:
-    check_numbers(above=0, maximum=maximum)
-    field = as_pytree(field)
+    check_numbers(above=0, below=math.inf, maximum=maximum)
+    field = as_pytree(check_field(field))
     scaled = Partial(_scaled, Partial(measure), field.log_field)
     return with_numbers(Partial(clipped) if _is_free(field) else scaled, maximum=maximum)
 

@@ -144,6 +144,8 @@ def _products(
     dtype: DTypeLike,
 ) -> LinearField:
     shape = check_shape(shape)
+    if jnp.dtype(dtype).name not in ("float32", "float64"):
+        raise ValueError(f"dtype must be float32 or float64, got {jnp.dtype(dtype).name}")
     measured = shape if orthonormal_on is None else check_shape(orthonormal_on)
     highest = max(i for i, _ in pairs)
     if highest >= min(measured):

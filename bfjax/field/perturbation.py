@@ -9,6 +9,7 @@ Convention:
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, Literal, get_args
 
 import jax
@@ -71,8 +72,8 @@ def bias_field(
       not (h, w, c) of floats or whose size is not the field's.
 
     Raises:
-      ValueError: for a bound or γ that is not positive, a negative offset or noise, an unknown
-        encoding or saturation, or an offset with `"log"`, which has no product.
+      ValueError: for what is no field, a bound or γ that is not positive, a negative offset or noise,
+        an unknown encoding or saturation, or an offset with `"log"`, which has no product.
 
     Example:
       >>> import jax.numpy as jnp
@@ -85,7 +86,7 @@ def bias_field(
     """
     check_numbers(above=0, optional=True, max_change=max_change, max_log_field=max_log_field)
     check_numbers(at_least=0, optional=True, offset=offset, start_noise=start_noise)
-    check_numbers(above=0, gamma=gamma)
+    check_numbers(above=0, below=math.inf, gamma=gamma)
     for name, value, known in (
         ("encoding", encoding, Encoding),
         ("saturation", saturation, Saturation),
@@ -94,7 +95,7 @@ def bias_field(
             raise ValueError(f"{name} must be one of {get_args(known)}, got {value!r}")
     if encoding == "log" and offset is not None:
         raise ValueError(f"a log encoding has no product to offset, got {offset=}")
-    field = as_pytree(field)
+    field = as_pytree(check_field(field))
     bound = Partial(_SATURATIONS[saturation])
     bounded = with_numbers(Partial(_bounded, bound, field.log_field), max_log_field=max_log_field)
     if encoding == "log":
@@ -189,6 +190,32 @@ def _apply(product, bounded, params: Params, image: Image, *, max_change: Any) -
         low = jnp.maximum(low, image - max_change)
         high = jnp.minimum(high, image + max_change)
     return clip(perturbed, low, high).astype(image.dtype)
+
+
+def check_field(field: Any) -> Field:
+    """Makes sure that a field is one, and not the function that makes it.
+
+    Args:
+      field: what should be a `bfjax.Field`.
+
+    Returns:
+      The same.
+
+    Raises:
+      ValueError: it is none.
+
+    Example:
+      >>> check_field(bias_field)
+      Traceback (most recent call last):
+      ...
+      ValueError: a field is a bfjax.Field, such as legendre((h, w), degree=4), got bias_field
+    """
+    if not isinstance(field, Field):
+        name = getattr(field, "__name__", None) or repr(field)
+        raise ValueError(
+            f"a field is a bfjax.Field, such as legendre((h, w), degree=4), got {name}"
+        )
+    return field
 
 
 def check_image(image: Image) -> None:

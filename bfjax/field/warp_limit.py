@@ -11,6 +11,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from bfjax.field.perturbation import check_field
 from bfjax.field.polynomial_tps import PolynomialTPSParams
 from bfjax.field.tps import lattice, spline_gradient
 from bfjax.numbers import Number, check_numbers, of_one_image, with_numbers
@@ -54,10 +55,10 @@ def limit_warp(field: Field, *, maximum: Number = 0.9) -> Partial:
     warp sends to q.
     """
     check_numbers(above=0, below=1, maximum=maximum)
-    field = as_pytree(field)
+    field = as_pytree(check_field(field))
     start = jax.eval_shape(of_one_image(field).init)
     if not isinstance(start, PolynomialTPSParams):
-        raise ValueError(f"limit_warp knows no params of type {type(start).__name__}")
+        raise ValueError("limit_warp limits the warp of polynomial_tps; this field has none")
     points = start.control_points
     slopes = jnp.asarray(_slopes(round(points.shape[0] ** 0.5)), points.dtype)
     return with_numbers(Partial(_limit_warp, field.init, slopes), maximum=maximum)

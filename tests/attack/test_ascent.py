@@ -136,9 +136,11 @@ def test_jit_is_eager_vmap_is_a_loop_and_the_length_is_a_leaf(make):
 
 @pytest.mark.parametrize("make", [annealed, step_halving])
 def test_bad_options_are_named(make, unchecked):
-    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_steps must be at least 1, and whole, got 0"):
         make("l2", 0.1, num_steps=0)
+    with pytest.raises(ValueError, match=r"num_steps must .* got 1.5"):
+        make("l2", 0.1, num_steps=1.5)
     with pytest.raises(ValueError, match="norm must be one of"):
         make("l3", 0.1, num_steps=3)
-    with pytest.raises(ValueError, match="step_size must be positive, got 0"):
+    with pytest.raises(ValueError, match="step_size must be positive and finite, got 0"):
         make("l2", 0, num_steps=3)

@@ -107,13 +107,28 @@ def test_jit_is_eager_and_vmap_is_a_loop():
     ("options", "word"),
     [
         ({}, "nothing is bounded"),
-        ({"max_log_range": 0}, "max_log_range or 2 max_log_field must be positive, got 0"),
-        ({"max_log_range": 0.2, "max_log_field": -1}, "max_log_field must be positive, got -1"),
-        ({"max_log_range": 0.2, "num_steps": 0}, "num_steps must be at least 1, got 0"),
-        ({"max_log_range": 0.2, "step_size": 0}, "step_size must be positive, got 0"),
+        ({"max_log_range": 0}, "max_log_range must be positive and finite, got 0"),
+        (
+            {"max_log_range": 0.2, "max_log_field": -1},
+            "max_log_field must be positive and finite, got -1",
+        ),
+        ({"max_log_range": 0.2, "num_steps": 0}, "num_steps must be at least 1, and whole, got 0"),
+        ({"max_log_range": 0.2, "step_size": 0}, "step_size must be positive and finite, got 0"),
+        ({"max_log_range": float("inf")}, "max_log_range must be positive and finite, got inf"),
         ({"max_log_range": 0.2, "encoding": "sqrt"}, "'sqrt'"),
     ],
 )
 def test_bad_options_are_named(options, word, unchecked):
     with pytest.raises(ValueError, match=word):
         attacks.bounded_field(legendre(SHAPE, degree=2), **options)
+
+
+@pytest.mark.parametrize("field", [legendre, None, "legendre"])
+def test_what_is_no_field_is_refused(field, unchecked):
+    with pytest.raises(ValueError, match=r"a field is a bfjax\.Field, such as legendre"):
+        attacks.bounded_field(field, max_log_range=0.2)
+
+
+def test_a_field_that_cannot_be_scaled_is_refused():
+    with pytest.raises(ValueError, match=r"takes a bfjax\.LinearField, such as legendre, or poly"):
+        attacks.bounded_field(bfjax.pixelwise(SHAPE), max_log_range=0.2)

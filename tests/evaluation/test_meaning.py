@@ -51,6 +51,26 @@ def test_what_is_noted_today_survives_json_and_other_defaults(text, monkeypatch)
     assert meaning.same_attack(settings, said)
 
 
+def test_bounded_fields_note_what_they_take_for_granted(monkeypatch):
+    text = "bounded_field(polynomial_tps(degree=3), max_log_range=0.4, encoding='log')"
+    settings = {"attack": text} | json.loads(json.dumps(meaning.noted_today(text)))
+    assert settings["encoding"] == "log"
+    made = from_settings(settings, SHAPE)
+    moved = meaning._today()
+    moved["bounded_field"] |= {"num_steps": 7}
+    moved["polynomial_tps"] |= {"border": "free"}
+    monkeypatch.setattr(meaning, "_today", lambda: moved)
+    assert not meaning.same_attack(settings, text)
+    said = meaning.in_todays_words(settings)
+    assert "border='clamp'" in said
+    assert "num_steps=30" in said
+    assert_equal(from_settings(settings, SHAPE), made)
+
+
+def test_a_function_that_is_handed_on_notes_its_defaults():
+    assert "encoding" not in meaning.noted_today("minimal(bias_field)")
+
+
 def test_attacks_without_a_field_note_nothing_and_are_what_they_were():
     for text in ("bim(epsilon=0.05)", "foolbox2()['fgsm']", "fgsm"):
         assert meaning.noted_today(text) == {}

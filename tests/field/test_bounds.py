@@ -270,7 +270,7 @@ def test_other_fields_are_refused_when_the_projection_is_made(limit):
     for field, word in [(_gain(), "dict"), (_squared(), "one array")]:
         with pytest.raises(ValueError, match=f"bounded by scaling, got a Field .* {word}"):
             limit(field, 1.0)
-    with pytest.raises(ValueError, match="maximum must be positive, got -1"):
+    with pytest.raises(ValueError, match="maximum must be positive and finite, got -1"):
         limit(_gain(), -1)
 
 
@@ -278,7 +278,7 @@ def test_other_fields_are_refused_when_the_projection_is_made(limit):
     ("options", "word"),
     [
         ({}, "nothing is bounded"),
-        ({"max_log_field": 0}, "max_log_field must be positive, got 0"),
+        ({"max_log_field": 0}, "max_log_field must be positive and finite, got 0"),
         ({"max_log_range": float("nan")}, "max_log_range"),
         ({"max_log_field": 1, "size": 1}, "size must be at least 2, got 1"),
         ({"max_log_field": 1, "num_iterations": 0}, "num_iterations must be at least 1, got 0"),

@@ -343,10 +343,10 @@ def test_an_attack_runs_with_it_and_stays_in_the_ranges():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width_cm": 0.0}, "width_cm must be positive, got 0.0"),
+        ({"width_cm": 0.0}, "width_cm must be positive and finite, got 0.0"),
         ({"width_cm": "43"}, "width_cm must be a number, got '43'"),
-        ({"height_cm": -1.0}, "height_cm must be positive, got -1.0"),
-        ({"source_cm": np.nan}, "source_cm must be positive, got nan"),
+        ({"height_cm": -1.0}, "height_cm must be positive and finite, got -1.0"),
+        ({"source_cm": np.nan}, "source_cm must be positive and finite, got nan"),
         ({"kilovolts": 30}, r"kilovolts must be in \[50, 150\], got 30"),
         ({"flat_field_kilovolts": 200}, r"flat_field_kilovolts must be in \[50, 150\], got 200"),
         ({"flat_field_kilovolts": 80.0, "calibrated": False}, "set calibrated=True"),
@@ -358,7 +358,7 @@ def test_an_attack_runs_with_it_and_stays_in_the_ranges():
         ({"source_cm": 30.0}, "source_distance must stay between 0 and inf"),
         ({"anode_degrees": 1.0}, "anode_angle must stay between 0 and 90"),
         ({"grid_focus_cm": 15.0}, "grid_focus must stay between 0 and inf"),
-        ({"grid_ratio": 0.0}, "grid_ratio must be positive, got 0.0"),
+        ({"grid_ratio": 0.0}, "grid_ratio must be positive and finite, got 0.0"),
     ],
 )
 def test_bad_options_are_named(options, message, unchecked):
