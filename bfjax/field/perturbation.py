@@ -72,8 +72,8 @@ def bias_field(
       not (h, w, c) of floats or whose size is not the field's.
 
     Raises:
-      ValueError: for what is no field, a bound or γ that is not positive, a negative offset or noise,
-        an unknown encoding or saturation, or an offset with `"log"`, which has no product.
+      ValueError: for what is no field, a bound or γ that is not positive, a negative offset or
+        noise, an unknown encoding or saturation, or an offset with `"log"`, which has no product.
 
     Example:
       >>> import jax.numpy as jnp
