@@ -7,8 +7,10 @@ function written for one image:
   or any pair of `init(image, key)` and `apply(params, image)`.
 - loss and penalty: `cross_entropy`, `margin`, `binary_cross_entropy`, `binary_margin`, `targeted`;
   `l1_penalty`; or any function of logits and label, and any function of the parameters.
-- optimizer: any optax transformation; `steepest`, `normalize` and `gaussian_smoothing` are ours.
-- projection: `image_ball`, `parameter_ball`, or any function of parameters and image.
+- optimizer: any optax transformation; `steepest`, `annealed`, `step_halving`, `normalize` and
+  `gaussian_smoothing` are ours.
+- projection: `image_ball`, `parameter_ball`, those of `bfjax.field`, `in_turn` several of them, or
+  any function of parameters and image.
 
 Around them:
 

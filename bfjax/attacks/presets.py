@@ -34,8 +34,9 @@ def paper(image_shape: tuple[int, ...], **changes: Any) -> Attack:
     """The paper's bias field, with what it leaves open as it reproduces the paper's tables best.
 
     Said by the paper (Eq. 4–7): D = 10, D0 = 1, 16 × 16 control points, ten steps of 0.06. Left
-    open, and searched by `experiments/calibrate.py` one after the other on a half of the test
-    images, with a MobileNet V1 fine-tuned from ImageNet weights as the paper's were:
+    open, and searched one after the other on a half of the test images, with a MobileNet V1
+    fine-tuned from ImageNet weights as the paper's were (`experiments/results/calibrate`). Its warp
+    leaves the image and folds, which `bias_field` does not by default:
 
     - the bound, X_a within X ± 0.1: success rates 4.8 points (root mean square over the paper's two
       tables) from the paper's; with 0.05 12.6, 0.15 8.6, none 26.0;
