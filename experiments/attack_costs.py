@@ -43,7 +43,7 @@ def _minimal_bim() -> Any:
 
 # name: (the attack, its gradients for each image, what of it was run)
 ATTACKS: dict[str, tuple[Callable[[], Any], str]] = {
-    "bias field (Eq. 4-7)": (lambda: attacks.bias_field((224, 224)), "10 steps"),
+    "bias field (Eq. 4-7)": (lambda: attacks.paper((224, 224)), "10 steps"),
     "BIM": (attacks.bim, "10 steps"),
     "BIM, log domain (Eq. 3)": (lambda: attacks.bim(domain="log"), "10 steps"),
     "FGSM": (attacks.fgsm, "1 step"),

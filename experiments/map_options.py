@@ -2,7 +2,7 @@
 
     python -m experiments.map_options --models CHECKPOINT [CHECKPOINT ...] --data chest_xray
 
-Attacks training images, whom no figure shows, with the default settings, and maps those that were
+Attacks training images, whom no figure shows, with the paper's attack, and maps those that were
 turned with the default options of `bfjax explain` and with one of them changed at a time. A map
 means the more, the larger the area between its insertion and its deletion curve is than that of
 random maps as smooth: how fast the attack works when its pixels come in the map's order. All that

@@ -66,8 +66,8 @@ class Halving(NamedTuple):
       count: steps taken.
       length: of the next one.
       best: the lowest value, where it was, and the gradient there.
-      previous: parameters of the step before.
-      value: of the step before.
+      previous: what the step before started from.
+      value: there.
       raised: steps since the last checkpoint that went further.
       checked: the length and the lowest value at the last checkpoint.
     """
@@ -130,6 +130,8 @@ def _halving(norm: Norm, num_steps: int):
         def update(
             updates: Any, state: Any, params: Any = None, **extra: Any
         ) -> tuple[Any, Halving]:
+            if "value" not in extra:
+                raise ValueError("step_halving needs the value too: update(..., value=...)")
             return _step(norm, spans, updates, state, params, extra["value"])
 
         return optax.GradientTransformationExtraArgs(
@@ -150,7 +152,7 @@ def _step(
 ) -> tuple[Params, Halving]:
     value = value.astype(jnp.float32)
     best = _where(value < state.best[0], (value, params, gradient), state.best)
-    raised = state.raised + (value < state.value)
+    raised = state.raised + ((state.count > 0) & (value < state.value))
 
     span = jnp.asarray(spans)[jnp.minimum(state.count, len(spans) - 1)]
     looked = span > 0
@@ -170,8 +172,8 @@ def _step(
         count=state.count + 1,
         length=length,
         best=best,
-        previous=params,
-        value=value,
+        previous=base,
+        value=jnp.where(halve, best[0], value),
         raised=jnp.where(looked, 0, raised),
         checked=_where(looked, (state.length, best[0]), state.checked),
     )
@@ -191,6 +193,6 @@ def _checkpoints(num_steps: int) -> list[int]:
 
 
 def _counted(num_steps: int) -> int:
-    if not isinstance(num_steps, int) or num_steps < 1:
+    if not isinstance(num_steps, int | np.integer) or num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, and whole, got {num_steps}")
     return num_steps

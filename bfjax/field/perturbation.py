@@ -73,7 +73,8 @@ def bias_field(
 
     Raises:
       ValueError: for what is no field, a bound or γ that is not positive, a negative offset or
-        noise, an unknown encoding or saturation, or an offset with `"log"`, which has no product.
+        noise, an unknown encoding or saturation, `"tanh"` without a bound, or an offset with
+        `"log"`, which has no product.
 
     Example:
       >>> import jax.numpy as jnp
@@ -93,6 +94,8 @@ def bias_field(
     ):
         if value not in get_args(known):
             raise ValueError(f"{name} must be one of {get_args(known)}, got {value!r}")
+    if saturation == "tanh" and max_log_field is None:
+        raise ValueError("saturation='tanh' needs max_log_field, the bound that it saturates at")
     if encoding == "log" and offset is not None:
         raise ValueError(f"a log encoding has no product to offset, got {offset=}")
     field = as_pytree(check_field(field))

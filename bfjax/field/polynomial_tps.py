@@ -116,8 +116,8 @@ def polynomial_tps(
     control points of a regular grid to θ. The identity is a = 0, θ = θ0.
 
     A warped coordinate that leaves the image would meet powers such as 1.6¹⁰ = 110. Clamped to it,
-    |B̂| is at most ‖a‖₁, and beyond its border the field goes on as it is there. That the warp does
-    not fold is for `limit_warp` to hold.
+    |B̂| is at most ‖a‖₁ (with an extent within [−1, 1]), and beyond its border the field goes on as
+    it is there. That the warp does not fold is for `limit_warp` to hold.
 
     Args:
       shape: (h, w) of the image.

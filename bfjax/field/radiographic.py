@@ -130,7 +130,7 @@ def radiographic(
 
     For parameters drawn uniformly from [-1, 1] B̂ ranges over 0.31 in the median, and in one case of
     twenty over more than 0.79; without a grid these are 0.09 and 0.32. The extremes together reach
-    2.6. A bound on the field, such as one of `LOG_RANGE_TIERS`, keeps an attack from them.
+    2.6. Smaller `ranges` keep an attack from them.
 
     A decentred grid in focus takes the same everywhere, which the exposure control makes up for; it
     shows where the distance is wrong as well. In focus and centred, the grid's own two parameters
@@ -175,6 +175,8 @@ def radiographic(
       >>> found.shape, round(float(found.max() - found.min()), 2)
       ((64, 64), 0.11)
     """
+    if jnp.dtype(dtype).name not in ("float32", "float64"):
+        raise ValueError(f"dtype must be float32 or float64, got {jnp.dtype(dtype).name}")
     if cathode not in get_args(Direction):
         raise ValueError(f"cathode must be one of {get_args(Direction)}, got {cathode!r}")
     if falloff not in get_args(Falloff):

@@ -88,8 +88,8 @@ def psnr(image: Image, reference: Image) -> Scalar:
 def clipped_share(expected: Image, adversarial: Image, *, tolerance: float = 1e-4) -> Scalar:
     """The share of pixels where a clip binds: X_a is not what the perturbation would have made.
 
-    A pixel counts where |X_a − expected| > tolerance in any channel. Black pixels, which no factor
-    changes, never count.
+    A pixel counts where |X_a − expected| > tolerance in any channel. Of a product, black pixels,
+    which no factor changes, never count.
 
     Args:
       expected: (h, w, c), the perturbed image before any clip, such as `Perturbation.unclipped`

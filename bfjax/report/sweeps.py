@@ -41,7 +41,8 @@ def sweeps(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
             value = _number(options.get(option, _default(run, function, option)))
             value = 0.0 if value is None and option in ZERO_IF_ABSENT else value
             if value is not None:
-                rest = ", ".join(f"{k}={v}" for k, v in sorted(options.items()) if k != option)
+                said = _unsaid(run, function) | options  # what was taken for granted may have moved
+                rest = ", ".join(f"{k}={v}" for k, v in sorted(said.items()) if k != option)
                 groups.setdefault((run.source, f"{function}({rest})"), {})[value] = run
         groups = {key: points for key, points in groups.items() if len(points) > 1}
         if groups:
@@ -75,6 +76,13 @@ def _call(text: str) -> tuple[str, dict[str, str]]:
         return ast.unparse(node), {}
     options = {k.arg: ast.unparse(k.value) for k in node.keywords if k.arg is not None}
     return ast.unparse(node.func), options
+
+
+def _unsaid(run: Run, function: str) -> dict[str, str]:
+    """What a run took for granted and today's would not."""
+    now = noted({"defaults": {function: {}}}) if function in noted(run.settings) else {}
+    then = noted(run.settings).get(function, {})
+    return {k: repr(v) for k, v in then.items() if now[function][k] != v}
 
 
 def _default(run: Run, function: str, option: str) -> str:

@@ -39,7 +39,7 @@ def _auto_pgd(function, start, length, count):
     previous, gained, checked = x, 0, (length, np.inf)
     for k in range(count):
         value = float(function(jnp.asarray(x, jnp.float32)))
-        gained += value < before
+        gained += k > 0 and value < before
         before = value
         if value < best:
             best, at = value, x
@@ -48,11 +48,11 @@ def _auto_pgd(function, start, length, count):
             span = k - marks[marks.index(k) - 1]
             now = (length, best)
             if gained < 0.75 * span or now == checked:
-                length, base, last = length / 2, at, at
+                length, base, last, before = length / 2, at, at, best
             gained, checked = 0, now
         alpha = 0.75 if k else 1.0
         ahead = base - length * unit(slope(base))
-        previous, x = x, base + alpha * (ahead - base) + (1 - alpha) * (base - last)
+        previous, x = base, base + alpha * (ahead - base) + (1 - alpha) * (base - last)
     return x, length
 
 

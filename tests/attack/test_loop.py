@@ -232,8 +232,8 @@ def test_projection_holds_after_every_step():
 def test_by_default_the_warp_does_not_fold():
     """Whole steps of the control points, whose grid is 2 / 3 wide, would."""
     predict, _ = _linear()
-    for limit, folds in ((0.9, False), (None, True)):
-        attack = _attack(warp_step_size=0.6, max_warp_gradient=limit)
+    for options, folds in (({}, False), ({"max_warp_gradient": None}, True)):
+        attack = _attack(warp_step_size=0.6, **options)
         params = bfjax.run(attack, predict, _images(1)[0], 0).params
         matrix = bfjax.field.warp_matrix(SHAPE[:2], 4)
         warped = jnp.asarray(matrix @ np.asarray(params.control_points)).reshape(*SHAPE[:2], 2)

@@ -68,7 +68,9 @@ def test_bounded_fields_note_what_they_take_for_granted(monkeypatch):
 
 
 def test_a_function_that_is_handed_on_notes_its_defaults():
-    assert "encoding" not in meaning.noted_today("minimal(bias_field)")
+    noted = meaning.noted_today("minimal(bias_field)")
+    assert noted["defaults"]["bias_field"]["border"] == "clamp"
+    assert "encoding" not in noted
 
 
 def test_attacks_without_a_field_note_nothing_and_are_what_they_were():

@@ -211,6 +211,7 @@ def test_users_fields_work():
         ({"start_noise": -1}, "start_noise"),
         ({"encoding": "sqrt"}, "encoding must be one of .*'sqrt'"),
         ({"saturation": "wrap"}, "saturation must be one of .*'wrap'"),
+        ({"saturation": "tanh"}, "needs max_log_field, the bound that it saturates at"),
         ({"gamma": 0}, "gamma must be positive and finite, got 0"),
         ({"encoding": "log", "offset": 0.1}, "log encoding has no product to offset"),
     ],
