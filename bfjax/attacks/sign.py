@@ -7,6 +7,7 @@ around the start, and X_a is cut to [0, 1].
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import optax
@@ -26,7 +27,7 @@ from bfjax.attack import (
     targeted,
     with_hyperparameters,
 )
-from bfjax.field import additive, free_log_field
+from bfjax.field import Encoding, additive, free_log_field
 from bfjax.numbers import Number, check_numbers
 from bfjax.types import Attack, Loss
 
@@ -40,6 +41,7 @@ class Options(TypedDict, total=False):
     """What every attack of the family takes beside its own arguments; see `bim`."""
 
     domain: Domain
+    encoding: Encoding
     norm: Norm
     loss: Loss
     targeted: bool
@@ -59,7 +61,8 @@ def bim(
       epsilon: radius of the ball, in units of [0, 1] or of the log field.
       step_size: α; by default 0.02 on pixels and 0.06 on the log field.
       num_steps: iterations.
-      **options: `domain`, `"pixel"` (default) or `"log"`; `norm` of the ball, `"linf"` (default),
+      **options: `domain`, `"pixel"` (default) or `"log"`, and of the latter the `encoding` of the
+        grey values, see `bfjax.bias_field`; `norm` of the ball, `"linf"` (default),
         `"l2"` or `"l1"`, where steps have that length along the gradient (and ε and α usually
         want other values); `loss`, the cross-entropy by default; `targeted`, to move towards the
         label given to `run`; `early_stop`, to leave an image alone as soon as it is fooled (for a
@@ -268,7 +271,11 @@ def _compose(
     check_numbers(at_least=0, optional=True, decay=decay)
     loss, aimed = options.get("loss", cross_entropy), options.get("targeted", False)
     stop = is_right if aimed else is_wrong
-    perturbation = additive if domain == "pixel" else free_log_field
+    if domain == "pixel" and "encoding" in options:
+        raise ValueError("an encoding is of a log field, and of no pixels: set domain='log'")
+    encoding = options.get("encoding", "linear")
+    log_field = functools.partial(free_log_field, encoding=encoding)
+    perturbation = additive if domain == "pixel" else log_field
     ball = image_ball if domain == "pixel" else parameter_ball
     pieces = [] if kernel is None else [gaussian_smoothing(size=kernel[0], sigma=kernel[1])]
     if decay is not None:

@@ -84,7 +84,7 @@ def noted_today(text: str) -> dict[str, Any]:
       text: the attack.
 
     Returns:
-      Of an attack with a bias field its defaults and its encoding, for the settings.
+      Of an attack on a log field its encoding, and of a smooth one its defaults, for the settings.
 
     Example:
       >>> noted_today("bias_field(encoding='log')")["encoding"]
@@ -93,13 +93,13 @@ def noted_today(text: str) -> dict[str, Any]:
       {}
     """
     taken = defaults(text)
-    if not taken:
-        return {}
     full = ast.walk(ast.parse(expanded(text, taken)))
     options = {k.arg: k.value for node in full if isinstance(node, ast.Call) for k in node.keywords}
-    if "encoding" not in options:  # a function that is handed on, not called
-        return {"defaults": taken}
-    return {"defaults": taken, "encoding": ast.literal_eval(options["encoding"])}
+    said = {k: ast.literal_eval(options[k]) for k in ("encoding", "domain") if k in options}
+    if said.get("domain") == "log":  # of a free log field
+        said.setdefault("encoding", "linear")
+    noted = {"defaults": taken} if taken else {}
+    return noted | ({"encoding": said["encoding"]} if "encoding" in said else {})
 
 
 def noted(settings: Mapping[str, Any]) -> Defaults:

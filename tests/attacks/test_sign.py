@@ -193,3 +193,22 @@ def test_what_cannot_be_is_named(unchecked):
         bim(stop_early=True)
     with pytest.raises(ValueError, match="key"):
         bfjax.run(pgd(), smooth_network(), images(1)[0], 0)
+
+
+def test_a_free_log_field_in_a_log_encoding_is_pixels_in_units_of_gamma():
+    """X − γ B̂ with |B̂| ≤ ε is X ± γ ε: the same attack, for a classifier that is linear."""
+    image = images(1, (6, 6, 1), low=0.3, high=0.7)[0]
+    weights = jnp.asarray(np.random.default_rng(0).normal(size=image.shape), jnp.float32)
+
+    def predict(x):
+        return jnp.stack([jnp.sum(weights * x), -jnp.sum(weights * x)])
+
+    free = bim(epsilon=0.2, step_size=0.05, domain="log", encoding="log")
+    pixels = bim(epsilon=0.29 * 0.2, step_size=0.29 * 0.05)
+    found, same = (bfjax.run(attack, predict, image, 0).adversarial for attack in (free, pixels))
+    np.testing.assert_allclose(found, same, atol=1e-6)
+
+
+def test_pixels_have_no_encoding():
+    with pytest.raises(ValueError, match="an encoding is of a log field, and of no pixels"):
+        bim(encoding="log")

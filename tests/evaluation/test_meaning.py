@@ -90,5 +90,10 @@ def test_numbers_and_order_do_not_tell_attacks_apart():
 
 
 def test_the_encoding_is_noted():
-    for text, expected in (("bias_field", "linear"), ("paper(encoding='log')", "log")):
+    for text, expected in (
+        ("bias_field", "linear"),
+        ("paper(encoding='log')", "log"),
+        ("bim(domain='log')", "linear"),
+        ("mi_fgsm(domain='log', encoding='log')", "log"),
+    ):
         assert meaning.noted_today(text)["encoding"] == expected
