@@ -298,8 +298,8 @@ def test_equal_attacks_share_a_compilation():
     [
         ({"binary_search_steps": 0}, "binary_search_steps must be at least 1, got 0"),
         ({"max_steps": -1}, "max_steps must be at least 1, got -1"),
-        ({"step_size": 0.0}, "step_size must be positive, got 0.0"),
-        ({"initial_const": float("nan")}, "initial_const must be positive, got nan"),
+        ({"step_size": 0.0}, "step_size must be positive and finite, got 0.0"),
+        ({"initial_const": float("nan")}, "initial_const must be positive and finite, got nan"),
         ({"confidence": -1.0}, "confidence must not be negative, got -1.0"),
     ],
 )

@@ -16,7 +16,8 @@ def test_a_strength_curve_is_one_program(tmp_path):
     values = (0.02, 0.05, 0.1)
     attacks = {f"bim {v}": f"bim(epsilon={v}, {STEP})" for v in values}
     attacks |= {f"ours {v}": f"bias_field(max_change={v}, {FIELD})" for v in values}
-    attacks |= {f"weight {v}": f"bias_field(l1_coefficients={v}, {FIELD})" for v in values}
+    weighed = f"max_change=0.1, {FIELD}"
+    attacks |= {f"weight {v}": f"bias_field(l1_coefficients={v}, {weighed})" for v in values}
     before = [f._cache_size() for f in (vmapped.init, vmapped.step, vmapped._decided)]
     options = {"data": "phantom", "num_images": 4, "batch_size": 4, "measure": False}
     sources = (str(tmp_path / "model"),)
