@@ -126,7 +126,8 @@ def test_the_nearest_field_is_that_of_an_active_set_method(make, bounds, scale):
     for seed in range(3):
         c = found(field, scale, seed)
         expected = nearest(basis, np.asarray(c, np.float64), **bounds)
-        tolerance = 1e-3 * np.linalg.norm(expected)
+        # in single precision: 2e-5 in the median of such cases, 4e-3 in the worst of 180
+        tolerance = 5e-3 * np.linalg.norm(expected)
         assert np.linalg.norm(project(c, IMAGE) - expected) <= max(tolerance, 1e-5)
 
 
