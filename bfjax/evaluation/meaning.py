@@ -18,26 +18,36 @@ ZERO_IF_ABSENT = frozenset({"decay", "offset", "start_noise"})
 """Options of `attacks.bias_field` that change nothing at 0, and are `None` where they are absent;
 bfjax once wrote 0 for that."""
 BEFORE: dict[str, Any] = {
+    "degree": 10,
+    "min_degree": 1,
+    "grid_size": 16,
+    "terms": "literal",
     "border": "free",
     "max_warp_gradient": None,
-    "encoding": "linear",
-    "gamma": 0.29,
-    "max_log_range": None,
-    "max_change": 0.1,
-    "max_log_field": None,
-    "log_field_bound": "clip",
-    "terms": "literal",
     "l1_coefficients": 0.1,
     "l1_warp": 0.0,
     "reduction": "sum",
     "step_size": 0.06,
+    "warp_step_size": None,
+    "decay": None,
     "num_steps": 10,
+    "max_change": 0.1,
+    "max_log_field": None,
+    "max_log_range": None,
+    "log_field_bound": "clip",
+    "iterate": "last",
+    "early_stop": False,
+    "start_noise": None,
+    "offset": None,
+    "encoding": "linear",
+    "gamma": 0.29,
+    "extent": [-1.0, 1.0],
 }
-"""The options of `attacks.bias_field`, and so of `attacks.paper`, of results that name no border;
-those that are not here are what they were."""
+"""The options of `bfjax attack`, and so of `attacks.bias_field` and `attacks.paper`, of results
+that name no border."""
 _PAPERS = ("bias_field", "paper")
-# functions whose options are noted with results
-_NOTED = (*_PAPERS, "bounded_field", "polynomial_tps")
+# others whose options are noted with results
+_OTHERS = (attacks.bounded_field, field.polynomial_tps, field.legendre, field.cosine)
 
 Defaults = Mapping[str, Mapping[str, Any]]
 """Name of a function to what it takes for granted."""
@@ -59,12 +69,11 @@ def defaults(text: str) -> dict[str, dict[str, Any]]:
       {}
     """
     used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
-    return {name: _today()[name] for name in _NOTED if name in used}
+    return {name: options for name, options in _today().items() if name in used}
 
 
 def _today() -> dict[str, dict[str, Any]]:
-    made = (attacks.bias_field, attacks.bounded_field, field.polynomial_tps)
-    usual = {function.__name__: _usual(function) for function in made}
+    usual = {function.__name__: _usual(function) for function in (attacks.bias_field, *_OTHERS)}
     return usual | {"paper": usual["bias_field"] | attacks.PAPER}
 
 
@@ -151,39 +160,43 @@ def expanded(text: str, taken: Defaults) -> str:
       >>> expanded("bias_field(degree=4)", {"bias_field": {"degree": 10, "decay": 0}})
       'bias_field(decay=None, degree=4.0)'
     """
-    tree = ast.parse(text, mode="eval").body
-    return ast.unparse(_InFull(taken).visit(_called(tree)))
+    tree = _parsed(text)
+    return ast.unparse(_Completed(taken, canonical=True).visit(_called(tree)))
 
 
 def _called(tree: ast.expr) -> ast.expr:
     return ast.Call(tree, [], []) if isinstance(tree, ast.Name) else tree
 
 
-class _InFull(ast.NodeTransformer):
-    def __init__(self, taken: Defaults):
-        self.taken = taken
+class _Completed(ast.NodeTransformer):
+    """Writes out what calls leave unsaid; the canonical way, all options in one order and form."""
+
+    def __init__(self, taken: Defaults, *, canonical: bool = False):
+        self.taken, self.canonical = taken, canonical
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
         self.generic_visit(node)
         if not isinstance(node.func, ast.Name):
             return node
-        options = {k: _plain(k, v) for k, v in self.taken.get(node.func.id, {}).items()}
-        for keyword in node.keywords:
-            if keyword.arg is not None:
-                options[keyword.arg] = _literal(keyword.arg, keyword.value)
-        name = "bias_field" if node.func.id in _PAPERS else node.func.id
-        known = [ast.keyword(k, ast.parse(v, mode="eval").body) for k, v in sorted(options.items())]
-        return ast.Call(ast.Name(name), node.args, known)
+        taken, name = self.taken.get(node.func.id, {}), node.func.id
+        options = {k.arg: k.value for k in node.keywords if k.arg is not None}
+        options |= {k: _parsed(repr(v)) for k, v in taken.items() if k not in options}
+        if self.canonical:
+            options = {k: _parsed(_plain(k, v)) for k, v in sorted(options.items())}
+        keywords = [ast.keyword(k, v) for k, v in options.items()]
+        return ast.Call(ast.Name("bias_field" if name in _PAPERS else name), node.args, keywords)
 
 
-def _literal(name: str, node: ast.expr) -> str:
+def _parsed(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
+
+
+def _plain(name: str, node: ast.expr) -> str:
+    """A value in one form: 1 as 1.0, a list as a tuple, what is absent as None."""
     try:
-        return _plain(name, ast.literal_eval(node))
+        value = ast.literal_eval(node)
     except ValueError:
         return ast.unparse(node)
-
-
-def _plain(name: str, value: Any) -> str:
     if name in ZERO_IF_ABSENT and not value:
         return "None"
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -229,10 +242,14 @@ def in_todays_words(settings: Mapping[str, Any]) -> str:
     today = _today()
     today["paper"] = today["bias_field"]  # in whose words it is said
     changed = {
-        name: {k: v for k, v in options.items() if _plain(k, v) != _plain(k, today[name][k])}
+        name: {k: v for k, v in options.items() if not _equal(k, v, today[name][k])}
         for name, options in noted(settings).items()
     }
-    return ast.unparse(_Named(changed).visit(_called(ast.parse(text, mode="eval").body)))
+    return ast.unparse(_Completed(changed).visit(_called(_parsed(text))))
+
+
+def _equal(name: str, one: Any, other: Any) -> bool:
+    return _plain(name, _parsed(repr(one))) == _plain(name, _parsed(repr(other)))
 
 
 def in_words_of(
@@ -269,20 +286,3 @@ def in_words_of(
             f"{in_todays_words(before)}: say so, or choose another --out"
         )
     return same
-
-
-class _Named(ast.NodeTransformer):
-    """Writes options out that a call leaves unsaid."""
-
-    def __init__(self, unsaid: Defaults):
-        self.unsaid = unsaid
-
-    def visit_Call(self, node: ast.Call) -> ast.Call:
-        self.generic_visit(node)
-        if not isinstance(node.func, ast.Name) or node.func.id not in self.unsaid:
-            return node
-        said = {keyword.arg for keyword in node.keywords}
-        more = {k: v for k, v in self.unsaid[node.func.id].items() if k not in said}
-        added = [ast.keyword(k, ast.parse(repr(v), mode="eval").body) for k, v in more.items()]
-        name = "bias_field" if node.func.id in _PAPERS else node.func.id
-        return ast.Call(ast.Name(name), node.args, [*node.keywords, *added])

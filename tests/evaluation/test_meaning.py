@@ -1,13 +1,15 @@
 """Recorded attacks mean what they meant, whatever the defaults have become."""
 
+import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import bfjax
-from bfjax.evaluation import meaning
+from bfjax.evaluation import BiasFieldConfig, meaning
 from bfjax.evaluation.specification import from_settings
 
 SHAPE = (8, 8, 1)
@@ -65,6 +67,21 @@ def test_bounded_fields_note_what_they_take_for_granted(monkeypatch):
     assert "border='clamp'" in said
     assert "num_steps=30" in said
     assert_equal(from_settings(settings, SHAPE), made)
+
+
+def test_a_linear_field_notes_its_own_defaults(monkeypatch):
+    text = "bounded_field(legendre(degree=3), max_log_range=0.4)"
+    settings = {"attack": text} | json.loads(json.dumps(meaning.noted_today(text)))
+    moved = meaning._today()
+    moved["legendre"] |= {"constant": True}
+    monkeypatch.setattr(meaning, "_today", lambda: moved)
+    assert len(from_settings(settings, SHAPE).perturbation.init(jnp.ones(SHAPE), None)) == 9
+    assert "legendre(degree=3, constant=False)" in meaning.in_todays_words(settings)
+
+
+def test_options_of_before_are_those_of_the_command_line_of_today():
+    """A result of then is completed by them, and compared with the options of now."""
+    assert meaning.BEFORE.keys() == {one.name for one in dataclasses.fields(BiasFieldConfig)}
 
 
 def test_a_function_that_is_handed_on_notes_its_defaults():
