@@ -17,12 +17,12 @@ from bfjax.attack import (
     Reduction,
     chain,
     cross_entropy,
-    in_turn,
     l1_penalty,
     normalize,
     steepest,
     with_hyperparameters,
 )
+from bfjax.attacks.within_bound import scaled_within
 from bfjax.field import Border, Encoding, PolynomialTPSParams, Terms
 from bfjax.numbers import Number, check_numbers
 from bfjax.types import Attack, Image, Loss, PRNGKey
@@ -162,12 +162,7 @@ def bias_field(
     )
     stop = pieces.is_right if targeted else pieces.is_wrong
     inside = log_field_bound != "project"
-    limits = {
-        fields.limit_warp: max_warp_gradient,
-        fields.limit_log_field: None if inside else max_log_field,
-        fields.limit_log_range: max_log_range,
-    }
-    projections = [limit(field, maximum=most) for limit, most in limits.items() if most is not None]
+    scaled = None if inside else max_log_field
     return Attack(
         perturbation=fields.bias_field(
             field,
@@ -184,7 +179,7 @@ def bias_field(
             field.init, PolynomialTPSParams._make(weights.values()), reduction=reduction
         ),
         optimizer=optimizer or _momentum_and_signs(step_size, warp_step_size, decay),
-        project=in_turn(*projections) if projections else None,
+        project=scaled_within(field, max_warp_gradient, scaled, max_log_range),
         num_steps=num_steps,
         transform=transform,
         num_draws=num_draws,

@@ -16,6 +16,7 @@ from bfjax.numbers import Number, check_numbers, of_one_image
 from bfjax.types import Attack, Field, Image, LinearField, Loss, Params, PRNGKey
 
 _FIRST_STEP = 0.15  # of the log-range
+_MAX_WARP_GRADIENT = 0.9
 
 
 def bounded_field(
@@ -108,7 +109,7 @@ def bounded_field(
 
 def _within(
     field: Field, max_log_field: Number | None, max_log_range: Number | None
-) -> Callable[[Params, Image], Params]:
+) -> Callable[[Params, Image], Params] | None:
     if isinstance(field, LinearField):
         return fields.onto_sampled_bounds(
             field, max_log_field=max_log_field, max_log_range=max_log_range
@@ -119,6 +120,30 @@ def _within(
             "bounded_field takes a bfjax.LinearField, such as legendre, or polynomial_tps; compose "
             "an attack of another field, such as radiographic with parameter_ball, by bfjax.Attack"
         )
-    bounds = ((fields.limit_log_field, max_log_field), (fields.limit_log_range, max_log_range))
-    scaled = [limit(field, most) for limit, most in bounds if most is not None]
-    return in_turn(fields.limit_warp(field), *scaled)
+    return scaled_within(field, _MAX_WARP_GRADIENT, max_log_field, max_log_range)
+
+
+def scaled_within(
+    field: Field,
+    max_warp_gradient: Number | None,
+    max_log_field: Number | None,
+    max_log_range: Number | None,
+) -> Callable[[Params, Image], Params] | None:
+    """The projection that holds some bounds on a field of `polynomial_tps` by scaling.
+
+    Args:
+      field: the field.
+      max_warp_gradient: see `bfjax.field.limit_warp`; `None` for no bound.
+      max_log_field: see `bfjax.field.limit_log_field`; likewise.
+      max_log_range: see `bfjax.field.limit_log_range`; likewise.
+
+    Returns:
+      For `Attack.project`; `None` without a bound.
+    """
+    limits = {
+        fields.limit_warp: max_warp_gradient,
+        fields.limit_log_field: max_log_field,
+        fields.limit_log_range: max_log_range,
+    }
+    held = [limit(field, maximum=most) for limit, most in limits.items() if most is not None]
+    return in_turn(*held) if held else None
