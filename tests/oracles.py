@@ -15,6 +15,12 @@ def check_gradients(function, arguments, **options):
     check_grads(wrapped, arguments, **options)
 
 
+def jittered(params, scale=0.2, seed=0):
+    """Parameters with normal noise."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda p: p + jnp.asarray(rng.normal(0, scale, p.shape), p.dtype), params)
+
+
 def sizes(jaxpr):
     """The numbers in each value that a program holds on its way."""
     for equation in jaxpr.eqns:

@@ -17,7 +17,7 @@ from bfjax.field import (
     onto_sampled_bounds,
 )
 from tests.networks import images, smooth_network
-from tests.oracles import check_gradients
+from tests.oracles import check_gradients, jittered
 
 SHAPE = (9, 11)
 IMAGE = jnp.ones((*SHAPE, 1))
@@ -28,10 +28,7 @@ def polynomial_tps(**options):
 
 
 def found(field, scale=1.0, seed=0):
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda p: p + jnp.asarray(rng.normal(0, scale, p.shape), p.dtype), field.init()
-    )
+    return jittered(field.init(), scale, seed)
 
 
 def largest(log_field):

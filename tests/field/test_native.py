@@ -9,7 +9,7 @@ from scipy.interpolate import RBFInterpolator
 
 import bfjax
 from bfjax.field import chunked_polynomial_tps, control_grid, exponents, native
-from tests.oracles import check_gradients, sizes
+from tests.oracles import check_gradients, jittered, sizes
 
 DEGREE, GRID = 5, 4
 OPTIONS = {"degree": DEGREE, "grid_size": GRID}
@@ -18,8 +18,7 @@ OPTIONS = {"degree": DEGREE, "grid_size": GRID}
 def found(seed=0, dtype=np.float64, **options):
     """Random parameters, of no size."""
     start = chunked_polynomial_tps((1, 1), dtype=dtype, **OPTIONS | options).init()
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda p: p + jnp.asarray(rng.normal(0, 0.2, p.shape), p.dtype), start)
+    return jittered(start, seed=seed)
 
 
 def expected(params, shape, *, min_degree=1, terms="literal", border="clamp", extent=(-1.0, 1.0)):

@@ -5,7 +5,7 @@ import pytest
 
 import bfjax
 from bfjax.field import clip
-from tests.oracles import check_gradients
+from tests.oracles import check_gradients, jittered
 
 SHAPE = (8, 10)
 
@@ -21,10 +21,7 @@ def _field(**options):
 
 
 def _random(field, scale=0.3, seed=0):
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda p: p + jnp.asarray(rng.normal(0, scale, p.shape), p.dtype), field.init()
-    )
+    return jittered(field.init(), scale, seed)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

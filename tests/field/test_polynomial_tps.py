@@ -6,18 +6,14 @@ from scipy.interpolate import RBFInterpolator
 
 import bfjax
 from bfjax.field import PolynomialTPSParams, control_grid, exponents, lattice
-from tests.oracles import check_gradients
+from tests.oracles import check_gradients, jittered
 
 SHAPE, DEGREE, GRID = (6, 9), 5, 4
 
 
 def _params(seed=0, dtype=np.float32, **options):
     field = bfjax.polynomial_tps(SHAPE, degree=DEGREE, grid_size=GRID, dtype=dtype, **options)
-    rng = np.random.default_rng(seed)
-    params = jax.tree.map(
-        lambda p: p + jnp.asarray(rng.normal(0, 0.2, p.shape), p.dtype), field.init()
-    )
-    return field, params
+    return field, jittered(field.init(), seed=seed)
 
 
 @pytest.mark.parametrize("terms", ["literal", "count", "total"])
