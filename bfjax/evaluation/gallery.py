@@ -24,12 +24,14 @@ class Case(NamedTuple):
       image: (h, w, c), X.
       log_field: (h, w), B̂.
       adversarial: (h, w, c), X_a.
+      encoding: of the grey values: in a `"log"` one more exposure is darker.
     """
 
     record: dict[str, Any]
     image: Float[Array | np.ndarray, "h w c"]
     log_field: Float[Array | np.ndarray, "h w"]
     adversarial: Float[Array | np.ndarray, "h w c"]
+    encoding: str = "linear"
 
 
 def choose(rows: list[dict[str, Any]], count: int) -> list[int]:
@@ -103,7 +105,8 @@ def panels(cases: list[Case]) -> Figure:
     """Draws cases as rows: original, bias field, adversarial, difference.
 
     The field is B = exp(B̂), on a logarithmic diverging scale centred at 1 (no change) that ends
-    at a half and at two, orange where the image gets brighter; X_a − X is centred at 0.
+    at a half and at two, orange for more exposure, where the image gets brighter, or in a log
+    encoding darker, which the title says; X_a − X is centred at 0.
 
     Args:
       cases: one or more.
@@ -126,7 +129,8 @@ def panels(cases: list[Case]) -> Figure:
         scale = LogNorm(np.exp(-reach), np.exp(reach))
         shown = axes[1].imshow(np.exp(log_field), cmap="PuOr_r", norm=scale)
         low, high = np.exp(log_field.min()), np.exp(log_field.max())
-        axes[1].set_title(f"bias field B\n{low:.3g} to {high:.3g}")
+        more = " (more is darker)" if case.encoding == "log" else ""
+        axes[1].set_title(f"bias field B{more}\n{low:.3g} to {high:.3g}")
         _colour_bar(figure, shown, axes[1], [np.exp(-reach), 1, np.exp(reach)])
         axes[2].imshow(adversarial.squeeze(), cmap="gray", vmin=0, vmax=1)
         axes[2].set_title(_caption("adversarial", record, "adversarial"))

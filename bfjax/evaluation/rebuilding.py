@@ -118,5 +118,7 @@ def draw_cases(cell: Cell, count: int) -> bool:
         for row in bar.track(left, description="drawing"):
             image, log_field, adversarial = rebuild(cell.attack, cell.source, table, row)
             if log_field is not None:  # which a bias field has
-                gallery.draw(folder, row, gallery.Case(rows[row], image, log_field, adversarial))
+                encoding = cell.settings.get("encoding", "linear")
+                case = gallery.Case(rows[row], image, log_field, adversarial, encoding)
+                gallery.draw(folder, row, case)
     return bool(left)

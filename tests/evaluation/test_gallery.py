@@ -40,6 +40,9 @@ def test_picture_shows_image_field_adversarial_and_difference(tmp_path):
     np.testing.assert_allclose(shown[3], image[..., 0] * 0.1)
     low, high = panels[1].images[0].get_clim()
     assert np.isclose(low * high, 1)  # the colours of the field are centred at 1
+    assert "darker" not in panels[1].get_title()
+    log = gallery.panels([case._replace(encoding="log")]).axes[1]
+    assert "more is darker" in log.get_title()
     assert "a" in panels[0].get_title()
     assert "0.10" in panels[2].get_title()
 
