@@ -154,14 +154,9 @@ def nonuniformity(
     inside = field[tall][:, wide]
     # no factor matters to a ratio, so that exp cannot overflow, nor all of it vanish
     signal = jnp.exp(inside - jax.lax.stop_gradient(jnp.max(inside)))
-    least = jax.lax.stop_gradient(
-        jnp.min(signal)
-    )  # apart, so that a constant field is exactly even
-    above = jnp.einsum(
-        "ip,pq,jq->ij",
-        *(rows[:, tall], signal - least, columns[:, wide]),
-        precision="highest",
-    )
+    least = jax.lax.stop_gradient(jnp.min(signal))  # apart: a constant field is exactly even
+    shares = rows[:, tall], columns[:, wide]
+    above = jnp.einsum("ip,jq,pq->ij", *shares, signal - least, precision="highest")
     across, down = differences(above)
     # sign(d) d, not |d|: JAX gives |·| the slope 1 at 0
     largest = jnp.maximum(jnp.max(jnp.sign(across) * across), jnp.max(jnp.sign(down) * down))
