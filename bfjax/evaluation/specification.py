@@ -161,7 +161,7 @@ def bias_field_at(options: Mapping[str, Any], shape: tuple[int, int]) -> Perturb
     """
     usual = inspect.signature(attacks.bias_field).parameters
     chosen = {name: parameter.default for name, parameter in usual.items()}
-    chosen |= meaning.completed(options)
+    chosen |= _plain(meaning.completed(options))
     polynomial = ("degree", "min_degree", "grid_size", "terms", "border", "extent")
     made = field.chunked_polynomial_tps(
         shape, **{name: chosen[name] for name in polynomial}, dtype=jnp.float64
