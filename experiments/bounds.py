@@ -36,7 +36,7 @@ from bfjax import (
     storage,
 )
 from bfjax import attack as pieces
-from bfjax.field import legendre, limit_log_range, onto_sampled_bounds, polynomial_tps
+from bfjax.field import legendre, limit_log_range, onto_sampled_bounds
 from bfjax.storage import environment
 from experiments import tables
 from experiments.inputs import Inputs, Loaded, load
@@ -95,14 +95,22 @@ def _nearest(field: LinearField, log_range: float, *, longer: float = 1.0) -> At
 def _papers(field: Field, log_range: float) -> Attack:
     """Eq. 4 to 7, ten sign steps, bounded by scaling."""
     shape = jax.eval_shape(field.log_field, field.init()).shape
-    made = attacks.bias_field(shape, min_degree=0, terms="total", max_log_range=log_range)
-    return dataclasses.replace(made, loss=pieces.margin)
+    return attacks.paper(
+        shape,
+        min_degree=0,
+        terms="total",
+        border="clamp",
+        max_warp_gradient=0.9,
+        max_change=None,
+        max_log_range=log_range,
+        log_field_bound="project",
+        loss=pieces.margin,
+    )
 
 
 def _papers_normalised(field: Field, log_range: float) -> Attack:
     shape = jax.eval_shape(field.log_field, field.init()).shape
-    bent = polynomial_tps(shape, min_degree=0, terms="total")
-    return attacks.bounded_field(bent, max_log_range=log_range, num_steps=STEPS)
+    return attacks.bias_field(shape, min_degree=0, terms="total", max_log_range=log_range)
 
 
 METHODS: dict[str, Made] = {

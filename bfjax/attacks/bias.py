@@ -15,14 +15,16 @@ from bfjax import attack as pieces
 from bfjax import field as fields
 from bfjax.attack import (
     Reduction,
+    annealed,
     chain,
     cross_entropy,
     l1_penalty,
+    margin,
     normalize,
     steepest,
     with_hyperparameters,
 )
-from bfjax.attacks.within_bound import scaled_within
+from bfjax.attacks.within_bound import NUM_STEPS, first_step, scaled_within
 from bfjax.field import Border, Encoding, PolynomialTPSParams, Terms
 from bfjax.numbers import Number, check_numbers
 from bfjax.types import Attack, Image, Loss, PRNGKey
@@ -42,21 +44,21 @@ def bias_field(
     l1_coefficients: Number | None = 0.1,
     l1_warp: Number | None = 0.0,
     reduction: Reduction = "sum",
-    step_size: Number = 0.06,
+    step_size: Number | None = None,
     warp_step_size: Number | None = None,
     decay: Number | None = None,
-    num_steps: int = 10,
+    num_steps: int | None = None,
     optimizer: optax.GradientTransformation | None = None,
     max_change: Number | None = None,
     max_log_field: Number | None = None,
     max_log_range: Number | None = None,
     log_field_bound: LogFieldBound = "project",
-    loss: Loss = cross_entropy,
+    loss: Loss | None = None,
     targeted: bool = False,
     transform: Callable[[PRNGKey, Image], Image] | None = None,
     num_draws: int = 1,
     early_stop: bool = False,
-    iterate: Literal["last", "best"] = "last",
+    iterate: Literal["last", "best"] | None = None,
     start_noise: Number | None = None,
     offset: Number | None = None,
     encoding: Encoding = "linear",
@@ -69,7 +71,9 @@ def bias_field(
     argmax_{a,θ} J(X·exp(B̂(a, θ)), y) − λ_a‖a‖₁ − λ_θ‖θ − θ0‖₁, by a ← a + ε_a sign(∇a),
     θ ← θ + ε_θ sign(∇θ). Where the paper leaves a detail open, the default is a field that is one:
     the warp stays in the image and does not fold, and no pixel is clipped but to [0, 1]. Every
-    other reading is an option; `bfjax.attacks.paper` is that of the paper's tables.
+    other reading is an option; `bfjax.attacks.paper` is that of the paper's tables. Within a bound
+    on the field ten sign steps find little: there the default is the steps of `bounded_field`,
+    which find about four times as many (`experiments/results/bounds`).
 
     Args:
       image_shape: (h, w) or (h, w, c) of the images to attack.
@@ -83,27 +87,28 @@ def bias_field(
       l1_coefficients: λ_a; `None` leaves that term out.
       l1_warp: λ_θ; likewise.
       reduction: whether ‖·‖₁ is the `"sum"` or the `"mean"` of the absolute values.
-      step_size: ε_a, in units of the log field.
-      warp_step_size: ε_θ, in coordinates (the image is 2 wide); `None` takes `step_size`.
+      step_size: ε_a, in units of the log field; `None` is 0.06. Within a bound on the field, where
+        no step, decay or optimizer is given, the steps are those of `bounded_field`.
+      warp_step_size: ε_θ, in coordinates (the image is 2 wide); `None` takes ε_a.
       decay: μ of MI-FGSM: the steps follow the sign of g ← μ g + ∇ / ‖∇‖₁, accumulated for a and
         for θ apart, which transfers better; `None` is Eq. 6 and 7.
-      num_steps: iterations.
+      num_steps: iterations; `None` is 10, and 30 of those steps.
       optimizer: any optax transformation in place of the two sign steps; it is handed the
         gradient of minus the objective. The step sizes and the decay are not used then.
       max_change: ε, X_a is clipped to X ± ε, in units of [0, 1], which tears the product X · B
         along visible edges; `None` for no bound.
       max_log_field: bound on |B̂|; `None` for no bound.
       max_log_range: bound on the largest B̂ less the smallest, which a change of exposure leaves as
-        it is; `None` for no bound. Ten sign steps find little within it: see `bounded_field`.
+        it is; `None` for no bound.
       log_field_bound: how these bounds are held: `"project"` by scaling a after each step, which
         leaves the field as smooth as it is; the bound on |B̂| also by `"clip"` or `"tanh"` at each
         pixel inside the perturbation, which bends it, see `bfjax.bias_field`.
-      loss: what is raised, J.
+      loss: what is raised, J; `None` is the cross-entropy, and the margin by those steps.
       targeted: move towards the label given to `run` instead of away from it.
       transform: a random view of the image, drawn anew each step; `run` then needs a key.
       num_draws: over how many draws of it each step's loss is averaged.
       early_stop: leave an image alone as soon as it is fooled.
-      iterate: which iterate is returned, the `"last"` or the `"best"`.
+      iterate: which iterate is returned; `None` is the `"last"`, and the `"best"` of those steps.
       start_noise: half-width of a random start around the identity, which needs a key at `run`;
         `None` starts at the identity.
       offset: o of X_a = (X + o)·exp(B̂) − o; `None` keeps black pixels black.
@@ -143,7 +148,7 @@ def bias_field(
             f"max_log_range is held by scaling, not by {log_field_bound!r}: "
             "set log_field_bound='project'"
         )
-    check_numbers(above=0, step_size=step_size)
+    check_numbers(above=0, optional=True, step_size=step_size)
     bounds = {"max_log_field": max_log_field, "max_log_range": max_log_range}
     check_numbers(above=0, below=math.inf, optional=True, **bounds)
     check_numbers(above=0, below=1, optional=True, max_warp_gradient=max_warp_gradient)
@@ -160,6 +165,13 @@ def bias_field(
         extent=extent,
         dtype=dtype,
     )
+    bounded = not (max_log_field is None and max_log_range is None)
+    within = bounded and optimizer is step_size is warp_step_size is decay is None
+    num_steps = (NUM_STEPS if within else 10) if num_steps is None else num_steps
+    if within:
+        length = first_step(max_log_field, max_log_range)
+        optimizer = annealed("l2", length, num_steps=num_steps)
+    loss = loss or (margin if within else cross_entropy)
     stop = pieces.is_right if targeted else pieces.is_wrong
     inside = log_field_bound != "project"
     scaled = None if inside else max_log_field
@@ -184,13 +196,14 @@ def bias_field(
         transform=transform,
         num_draws=num_draws,
         stop=stop if early_stop else None,
-        iterate=iterate,
+        iterate=iterate or ("best" if within else "last"),
     )
 
 
 def _momentum_and_signs(
-    step_size: Number, warp_step_size: Number | None, decay: Number | None
+    step_size: Number | None, warp_step_size: Number | None, decay: Number | None
 ) -> optax.GradientTransformation:
+    step_size = 0.06 if step_size is None else step_size
     if warp_step_size is None:
         steps = steepest("linf", step_size)
     else:

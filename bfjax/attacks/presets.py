@@ -23,6 +23,7 @@ PAPER: dict[str, Any] = {
     "reduction": "sum",
     "step_size": 0.06,
     "num_steps": 10,
+    "iterate": "last",
     "max_change": 0.1,
     "log_field_bound": "clip",
     "extent": (-1.0, 1.0),

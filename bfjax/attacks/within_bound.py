@@ -15,6 +15,8 @@ from bfjax.field import Encoding
 from bfjax.numbers import Number, check_numbers, of_one_image
 from bfjax.types import Attack, Field, Image, LinearField, Loss, Params, PRNGKey
 
+NUM_STEPS = 30
+"""Iterations, by default."""
 _FIRST_STEP = 0.15  # of the log-range
 _MAX_WARP_GRADIENT = 0.9
 
@@ -25,7 +27,7 @@ def bounded_field(
     max_log_field: Number | None = None,
     max_log_range: Number | None = None,
     step_size: Number | None = None,
-    num_steps: int = 30,
+    num_steps: int = NUM_STEPS,
     loss: Loss = margin,
     targeted: bool = False,
     transform: Callable[[PRNGKey, Image], Image] | None = None,
@@ -90,7 +92,7 @@ def bounded_field(
     bounds = {"max_log_field": max_log_field, "max_log_range": max_log_range}
     check_numbers(above=0, below=math.inf, optional=True, **bounds)
     if step_size is None:
-        step_size = _FIRST_STEP * (2 * max_log_field if max_log_range is None else max_log_range)
+        step_size = first_step(max_log_field, max_log_range)
     stop = pieces.is_right if targeted else pieces.is_wrong
     return Attack(
         perturbation=fields.bias_field(
@@ -105,6 +107,26 @@ def bounded_field(
         stop=stop if early_stop else None,
         iterate=iterate,
     )
+
+
+def first_step(max_log_field: Number | None, max_log_range: Number | None) -> Number:
+    """The length of the first step within these bounds, of which one is given.
+
+    Args:
+      max_log_field: h.
+      max_log_range: ρ.
+
+    Returns:
+      0.15 ρ, or 0.3 h.
+
+    Example:
+      >>> first_step(None, 0.4)
+      0.06
+    """
+    if max_log_range is not None:
+        return _FIRST_STEP * max_log_range
+    assert max_log_field is not None
+    return _FIRST_STEP * (2 * max_log_field)
 
 
 def _within(

@@ -29,14 +29,15 @@ class BiasFieldConfig:
     """Lambda_theta, the weight of ||theta - theta_0||_1."""
     reduction: Literal["sum", "mean"] = "sum"
     """How the norms add up."""
-    step_size: float = 0.06
-    """Step of the coefficients, in units of the log field."""
+    step_size: float | None = None
+    """Step of the coefficients, in units of the log field; none: 0.06, and within a bound on the
+    log field, where no momentum is given, steps along the gradient in place of its signs."""
     warp_step_size: float | None = None
-    """Step of the control points (the image is 2 wide); none: the same as --step-size."""
+    """Step of the control points (the image is 2 wide); none: that of the coefficients."""
     decay: float | None = None
     """Momentum of the gradients, mu of MI-FGSM, which transfers better; none: the paper's."""
-    num_steps: int = 10
-    """Iterations."""
+    num_steps: int | None = None
+    """Iterations; none: 10, and 30 of those steps."""
     max_change: float | None = None
     """The attacked image stays within this distance of the original, in units of [0, 1]."""
     max_log_field: float | None = None
@@ -46,8 +47,8 @@ class BiasFieldConfig:
     log_field_bound: Literal["project", "clip", "tanh"] = "project"
     """How these are held: by scaling the coefficients, or the first at each pixel, which leaves
     edges."""
-    iterate: Literal["last", "best"] = "last"
-    """Which iterate is kept."""
+    iterate: Literal["last", "best"] | None = None
+    """Which iterate is kept; none: the last, and the best of those steps."""
     early_stop: bool = False
     """Leave an image as it is once it is fooled; another takes its place in the batch."""
     start_noise: float | None = None

@@ -74,6 +74,24 @@ def test_the_papers_field_may_be_bounded_too_and_does_not_fold():
     assert jnp.ptp(field.log_field(params)) <= 0.3 + 1e-5
 
 
+def test_a_bound_chooses_these_steps_unless_others_are_asked_for():
+    predict, _ = _log_linear()
+    image = jnp.full((*SHAPE, 1), 0.4)
+    options = {"degree": 3, "grid_size": 3, "l1_coefficients": None, "l1_warp": None}
+    for bound in ({"max_log_range": 0.2}, {"max_log_field": 0.1}):
+        made = attacks.bias_field(SHAPE, **options, **bound)
+        field = bfjax.polynomial_tps(SHAPE, degree=3, grid_size=3)
+        same = attacks.bounded_field(field, **bound)
+        assert (made.num_steps, made.iterate, made.loss) == (30, "best", bfjax.attack.margin)
+        results = [bfjax.run(one, predict, image, 0).adversarial for one in (made, same)]
+        np.testing.assert_array_equal(*results)
+    for other in ({"step_size": 0.06}, {"warp_step_size": 0.06}, {"decay": 1.0}):
+        made = attacks.bias_field(SHAPE, **options, **bound, **other)
+        signs = attacks.bias_field(SHAPE, **options, **other)
+        assert (made.num_steps, made.iterate, made.loss) == (10, "last", signs.loss)
+        assert jax.tree.structure(made.optimizer) == jax.tree.structure(signs.optimizer)
+
+
 def test_a_constant_has_no_range():
     """Exposure alone turns what asks for brightness, at no log-range at all."""
     image = jnp.full((*SHAPE, 1), 0.4)

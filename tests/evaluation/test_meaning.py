@@ -101,7 +101,8 @@ def test_attacks_without_a_field_note_nothing_and_are_what_they_were():
 def test_numbers_and_order_do_not_tell_attacks_apart():
     one = {"attack": "bias_field(l1_coefficients=0, degree=3)"}
     words = "bias_field(degree=3, l1_coefficients=0.0, decay=None, border='free', max_change=0.1, "
-    words += "max_warp_gradient=None, log_field_bound='clip', extent=(-1, 1))"
+    words += "max_warp_gradient=None, log_field_bound='clip', extent=(-1, 1), "
+    words += "step_size=0.06, num_steps=10, iterate='last')"
     assert meaning.same_attack(one, words)
     assert not meaning.same_attack(one, words.replace("degree=3", "degree=4"))
 
