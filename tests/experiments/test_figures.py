@@ -14,7 +14,17 @@ from bfjax import attacks, data
 from bfjax.data.phantom import phantom
 from bfjax.evaluation.maps import summary
 from bfjax.models import load_config
-from experiments import cases, figure1, figure3, figure4, figure5, map_options, recorded, tables
+from experiments import (
+    cases,
+    figure1,
+    figure3,
+    figure4,
+    figure5,
+    map_options,
+    picture,
+    recorded,
+    tables,
+)
 from experiments.inputs import Inputs, Loaded, load
 from experiments.lungs import lungs, relate
 from tests.evaluation.test_attack import CLASSES, checkpoint
@@ -94,6 +104,18 @@ def test_figure1_shows_both_directions(model, tmp_path, monkeypatch):
         assert_turned(case["original"], case["attacked"])
         clean = jax.nn.softmax(loaded.predict(jnp.asarray(loaded.images[case["image"]])))
         assert case["original"]["score"] == pytest.approx(float(clean.max()), abs=1e-4)
+
+
+def test_the_picture_is_of_an_xray_that_is_turned_within_the_range(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(picture, "RESULTS", tmp_path)
+    options = small(model, num_images=8) | {"truth": CLASSES[1], "max_log_range": 1.4}
+    picture.main(picture.Config(**options))
+    found = json.loads((tmp_path / "attack.json").read_text(encoding="utf-8"))
+    assert found["record"]["clean_prediction"] == found["record"]["label"] == CLASSES[1]
+    assert found["record"]["adversarial_prediction"] == CLASSES[0]
+    assert 0 < found["log_range"] <= 1.4 + 1e-5
+    with Image.open(tmp_path / "attack.png") as drawn:
+        assert drawn.width > 1000
 
 
 @pytest.mark.slow
