@@ -3,8 +3,8 @@ r"""Convolutions under ordinary names, in formulations that are fast on a CPU to
 Convention:
     Activations are (..., h, w, c), kernels (kh, kw, c_in, c_out): one image and a batch alike.
     ``padding`` is ``"same"`` (TensorFlow's: the output has ceil(size / stride) rows, an odd row of
-    padding goes below and to the right), ``"valid"``, or the number of zeros on each side (as
-    PyTorch counts).
+    padding goes below and to the right), ``"valid"``, the number of zeros on each side (as PyTorch
+    counts), one for the rows and one for the columns, or the zeros above and below, left and right.
 
 Each function gives the numbers of `jax.lax.conv_general_dilated` to rounding; what differs is how
 gradients are written. Autodiff's input gradient of a convolution is a convolution with window
@@ -38,17 +38,18 @@ from jaxtyping import Array, Float
 Activation = Float[Array, "*batch h w c"]
 Convolved = Float[Array, "*batch new_h new_w new_c"]
 Pads = tuple[tuple[int, int], tuple[int, int]]
+Padding = str | int | tuple[int, int] | Pads
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 def resolve_padding(
-    padding: str | int, size: tuple[int, int], kernel: tuple[int, int], stride: int
+    padding: Padding, size: tuple[int, int], kernel: tuple[int, int], stride: int
 ) -> Pads:
     """The zeros above, below, left and right of an image.
 
     Args:
-      padding: ``"same"``, ``"valid"`` or the number of zeros on each side.
+      padding: see the module's convention.
       size: (h, w) of the input.
       kernel: (kh, kw).
       stride: the stride of both axes.
@@ -66,21 +67,23 @@ def resolve_padding(
     if stride < 1:
         raise ValueError(f"stride must be at least 1, got {stride}")
 
-    def one(n: int, k: int) -> tuple[int, int]:
-        if padding == "same":
+    def one(given: Any, n: int, k: int) -> tuple[int, int]:
+        if given == "same":
             total = max((math.ceil(n / stride) - 1) * stride + k - n, 0)
             return total // 2, total - total // 2
-        if padding == "valid":
-            pads = (0, 0)
-        elif isinstance(padding, int) and padding >= 0:
-            pads = (padding, padding)
-        else:
+        before, behind = (0, 0) if given == "valid" else _both(given)
+        if not (isinstance(before, int) and isinstance(behind, int) and min(before, behind) >= 0):
             raise ValueError(f"padding must be 'same', 'valid' or an int ≥ 0, got {padding!r}")
-        if n + sum(pads) < k:
+        if n + before + behind < k:
             raise ValueError(f"a kernel of {k} does not fit {n} pixels with padding {padding!r}")
-        return pads
+        return before, behind
 
-    return one(size[0], kernel[0]), one(size[1], kernel[1])
+    rows, columns = _both(padding)
+    return one(rows, size[0], kernel[0]), one(columns, size[1], kernel[1])
+
+
+def _both(given: Any) -> tuple[Any, Any]:
+    return given if isinstance(given, tuple) and len(given) == 2 else (given, given)
 
 
 def conv2d(
@@ -88,7 +91,7 @@ def conv2d(
     kernel: Float[Array, "kh kw c_in c_out"],
     *,
     stride: int = 1,
-    padding: str | int = "same",
+    padding: Padding = "same",
 ) -> Convolved:
     """A convolution whose input gradient is a plain forward convolution.
 
@@ -170,7 +173,7 @@ def depthwise_conv2d(
     kernel: Float[Array, "kh kw c"],
     *,
     stride: int = 1,
-    padding: str | int = "same",
+    padding: Padding = "same",
 ) -> Convolved:
     """A depthwise convolution as a sum of shifted products, ``Σ_k x[s·i + k] w[k]``.
 

@@ -20,12 +20,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from bfjax.models.convolution import Activation, Convolved, Pads, resolve_padding
+from bfjax.models.convolution import Activation, Convolved, Padding, Pads, resolve_padding
 
 
-def max_pool(
-    x: Activation, *, window: int = 3, stride: int = 2, padding: str | int = 1
-) -> Convolved:
+def max_pool(x: Activation, *, window: int = 3, stride: int = 2, padding: Padding = 1) -> Convolved:
     """The largest value of each window; padding never wins.
 
     The gradient goes to the first maximum in row-major order, as XLA's and PyTorch's do. It
