@@ -8,6 +8,7 @@ from . import memory as memory
 from . import metrics as metrics
 from . import models as models
 from . import report as report
+from . import robustness as robustness
 from . import training as training
 from .attack import finish, init, run, run_batch, step
 from .field import (
@@ -68,6 +69,7 @@ __all__ = [
     "pixelwise",
     "polynomial_tps",
     "report",
+    "robustness",
     "run",
     "run_batch",
     "step",

@@ -1,0 +1,61 @@
+"""How much uneven light a classifier takes: the standard test, as pure functions of one image.
+
+- `audit`: the whole test, of a set of images; `FLAGS` says what may be wrong with it.
+- `light`: what the test allows, smooth light within a log-range; `TIERS` are the ranges reported.
+- `worst_case`: the worst that is found within a log-range, a union of attacks.
+- `smallest_range`: how uneven the light must be before the classifier errs.
+- `misuse`: the worst that a machine's set-up does.
+- `universal`: one light for a whole data set.
+- `correct_polynomial`, `correct_homomorphic`: corrections before the classifier (`corrected`).
+
+Those of one image are mapped over batches by `jax.vmap`:
+
+    >>> import jax, jax.numpy as jnp
+    >>> from bfjax.robustness import smallest_range
+    >>> predict = lambda x: 9 * jnp.stack([x[:8].mean() - 0.02, x[8:].mean()])
+    >>> images, labels = jnp.full((2, 16, 16, 1), 0.5), jnp.ones(2, int)
+    >>> found = jax.jit(jax.vmap(lambda x, y: smallest_range(predict, x, y)))(images, labels)
+    >>> [round(float(rho), 2) for rho in found.log_range]
+    [0.06, 0.06]
+"""
+
+from bfjax.robustness.audit import FLAGS, Audit, audit
+from bfjax.robustness.corrections import (
+    correct_homomorphic,
+    correct_polynomial,
+    corrected,
+    straight_through,
+)
+from bfjax.robustness.machine import misuse
+from bfjax.robustness.random_search import RandomSearch, margin_of, random_search
+from bfjax.robustness.smallest_range import SmallestRange, smallest_range
+from bfjax.robustness.threat import DEGREE, TIERS, Exposure, Threat, light
+from bfjax.robustness.universal import Universal, universal
+from bfjax.robustness.worst_case import WorstCase, attacks_within, worst_case, worst_of
+
+__all__ = [
+    "DEGREE",
+    "FLAGS",
+    "TIERS",
+    "Audit",
+    "Exposure",
+    "RandomSearch",
+    "SmallestRange",
+    "Threat",
+    "Universal",
+    "WorstCase",
+    "attacks_within",
+    "audit",
+    "correct_homomorphic",
+    "correct_polynomial",
+    "corrected",
+    "light",
+    "margin_of",
+    "misuse",
+    "random_search",
+    "smallest_range",
+    "straight_through",
+    "universal",
+    "worst_case",
+    "worst_of",
+]

@@ -1,0 +1,287 @@
+"""The standard test of a classifier on a set of images: how much uneven light it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Integer
+
+from bfjax.attack import check_batch, is_wrong, run_batch
+from bfjax.field import Encoding
+from bfjax.numbers import Number
+from bfjax.robustness import programs
+from bfjax.robustness.random_search import RandomSearch, margin_of
+from bfjax.robustness.smallest_range import parts
+from bfjax.robustness.threat import TIERS, Exposure, Threat, light
+from bfjax.robustness.worst_case import attacks_within
+from bfjax.types import Attack, Predict, PRNGKey, as_key, as_pytree
+
+FLAGS = {
+    "randomised": "The classifier answers the same image differently: every rate is of its luck "
+    "too, and gradients point elsewhere each time. Test it with its randomness fixed.",
+    "probabilities": "All answers lie in [0, 1]: of probabilities losses and margins are wrong. "
+    "Give logits, or bfjax.models.from_probabilities.",
+    "zero_gradient": "The margin has no slope at these images: gradients say nothing about them, "
+    "and what the search without gradients finds is all that is known.",
+    "gradient_free": "These images were turned without gradients, by none of the attacks that "
+    "follow them: the gradient is masked, and the classifier weaker than it looks.",
+}
+"""What each flag of an audit means."""
+
+
+class Audit(NamedTuple):
+    """What the standard test found, of n images at t log-ranges.
+
+    Attributes:
+      tiers: (t,), the log-ranges ρ, in rising order.
+      clean: (n, classes), logits without light.
+      random: (t, k, n, classes), logits under k random lights whose range is exactly ρ.
+      worst: (t, n, classes), logits under the worst light found within ρ.
+      wrong: (t, n), whether the classifier errs under it.
+      smallest: (n,), the smallest log-range at which it was found to err; 0 without light, infinite
+        where none was found.
+      params: (n, p), c of that light.
+      gradients: (n,), spent on each image, of which three forward passes are one.
+      flags: names of `FLAGS` to one truth or (n,) of them.
+    """
+
+    tiers: Float[np.ndarray, " t"]
+    clean: Float[np.ndarray, "n classes"]
+    random: Float[np.ndarray, "t k n classes"]
+    worst: Float[np.ndarray, "t n classes"]
+    wrong: Bool[np.ndarray, "t n"]
+    smallest: Float[np.ndarray, " n"]
+    params: Float[np.ndarray, "n p"]
+    gradients: Float[np.ndarray, " n"]
+    flags: dict[str, Any]
+
+
+def audit(
+    predict: Predict,
+    images: Float[Array | np.ndarray, "n h w c"],
+    labels: Integer[Array | np.ndarray, "n ..."],
+    *,
+    tiers: Sequence[float] = tuple(TIERS.values()),
+    num_random: int = 32,
+    num_steps: int = 32,
+    exposure: Exposure = "fixed",
+    encoding: Encoding = "linear",
+    gamma: Number = 0.29,
+    batch_size: int = 16,
+    key: PRNGKey,
+    on_gradients: Callable[[float], object] | None = None,
+) -> Audit:
+    """Tests a classifier under light of several log-ranges.
+
+    For each image: the answer without light; under random lights; the smallest range at which it
+    errs (`smallest_range`); and then the attacks of `attacks_within`, one after the other, at the
+    largest log-range at which nothing has turned it yet, and so on to smaller ones. An image leaves
+    as soon as it is decided: what is turned within a range is so within every larger one, and what
+    withstands all attacks within a range is taken to withstand smaller ones.
+
+    Args:
+      predict: the classifier.
+      images: (n, h, w, c) in [0, 1].
+      labels: (n,), or (n, heads) of findings.
+      tiers: log-ranges to report.
+      num_random: lights for each image and range.
+      num_steps: of the search for the smallest range.
+      exposure: see `light`.
+      encoding: of the grey values, see `bfjax.bias_field`.
+      gamma: γ of `"log"`, likewise.
+      batch_size: images at once.
+      key: of all that is random.
+      on_gradients: called now and then with the gradients spent since, over all images.
+
+    Returns:
+      What was found, in NumPy.
+
+    Raises:
+      ValueError: for ranges that are not positive, and as `bfjax.run_batch`.
+
+    Example:
+      >>> predict = lambda x: 9 * jnp.stack([x[:8].mean() - 0.02, x[8:].mean()])
+      >>> images = jnp.full((2, 16, 16, 1), 0.5)
+      >>> found = audit(predict, images, jnp.ones(2, int), num_random=2, key=jax.random.key(0))
+      >>> found.wrong.mean(1).tolist()
+      [1.0, 1.0, 1.0, 1.0]
+      >>> [round(float(rho), 2) for rho in found.smallest]
+      [0.06, 0.06]
+
+    Reference: Croce et al., *RobustBench*, NeurIPS 2021, for the manner of the test.
+    """
+    check_batch(predict, images, labels)
+    if not tiers:
+        raise ValueError("tiers must be at least one log-range, got none")
+    images, labels = np.asarray(images), np.asarray(labels)
+    threat = light(
+        images.shape[1:],
+        max_log_range=max(map(float, tiers)),
+        exposure=exposure,
+        encoding=encoding,
+        gamma=gamma,
+    )
+    spent = on_gradients or (lambda _: None)
+    test = _Test(as_pytree(predict), images, labels, threat, sorted(map(float, tiers)), batch_size)
+    key = as_key(key)
+    test.clean()
+    spent(test.gradients.sum())
+    random = test.random(jax.random.fold_in(key, 0), num_random)
+    before = test.gradients.sum()
+    test.smallest_ranges(num_steps)
+    spent(test.gradients.sum() - before)
+    for number in reversed(range(len(test.tiers))):
+        before = test.gradients.sum()
+        test.union(number, jax.random.fold_in(key, number + 1))
+        spent(test.gradients.sum() - before)
+    return test.result(random)
+
+
+class _Test:
+    """An audit under way: what is known of each image."""
+
+    def __init__(
+        self,
+        predict: Predict,
+        images: np.ndarray,
+        labels: np.ndarray,
+        threat: Threat,
+        tiers: list[float],
+        batch_size: int,
+    ):
+        self.predict, self.images, self.labels, self.threat = predict, images, labels, threat
+        self.tiers, self.batch_size = np.asarray(tiers), min(batch_size, len(images))
+        count = len(images)
+        self.smallest, self.gradients = np.full(count, np.inf), np.zeros(count)
+        self.flags: dict[str, Any] = {
+            "zero_gradient": np.zeros(count, bool),
+            "gradient_free": np.zeros(count, bool),
+        }
+        self.survived = np.zeros(count, bool)
+
+    def batches(self, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Numbers of images, filled up to whole batches, and which of them count."""
+        for at in range(0, len(chosen), self.batch_size):
+            part = chosen[at : at + self.batch_size]
+            filled = np.resize(part, self.batch_size)
+            yield filled, np.arange(self.batch_size) < len(part)
+
+    def clean(self) -> None:
+        """The answers without light."""
+        none = np.asarray(self.threat.perturbation.init(jnp.asarray(self.images[0]), None))
+        self.params = np.tile(none, (len(self.images), 1))
+        logits, again, slopes = [], [], []
+        for chosen, real in self.batches(np.arange(len(self.images))):
+            for answers in (logits, again):
+                answer, slope = programs.clean(self.threat, self.predict, *self.of(chosen))
+                answers.append(np.asarray(answer)[real])
+            slopes.append(np.asarray(slope)[real])
+        self.logits = np.concatenate(logits)
+        self.worst = np.repeat(self.logits[None], len(self.tiers), 0)
+        self.margins = np.repeat(self.margin(self.logits)[None], len(self.tiers), 0)
+        self.smallest[self.wrong(self.logits)] = 0
+        self.gradients += 2
+        self.flags["zero_gradient"] = np.concatenate(slopes) == 0
+        self.flags["randomised"] = not np.array_equal(self.logits, np.concatenate(again))
+        self.flags["probabilities"] = bool((self.logits >= 0).all() and (self.logits <= 1).all())
+
+    def random(self, key: PRNGKey, number: int) -> np.ndarray:
+        """(t, k, n, classes): the answers under random lights, which may be the worst ones too."""
+        count, classes = self.logits.shape
+        found = np.zeros((len(self.tiers), number, count, classes), self.logits.dtype)
+        for chosen, real in self.batches(np.arange(count)):
+            images = self.of(chosen)[0]
+            for k in range(number):
+                keys = jax.vmap(lambda i, k=k: jax.random.fold_in(jax.random.fold_in(key, k), i))(
+                    chosen
+                )
+                for t, rho in enumerate(self.tiers):
+                    params, logits = programs.drawn(
+                        self.threat.scaled(rho), self.predict, images, keys
+                    )
+                    found[t, k, chosen[real]] = np.asarray(logits)[real]
+                    self.offer(chosen[real], np.asarray(params)[real], np.asarray(logits)[real])
+        self.gradients += len(self.tiers) * number / 3
+        return found
+
+    def smallest_ranges(self, num_steps: int) -> None:
+        """The smallest range of each image that is right without light."""
+        for chosen, real in self.batches(np.flatnonzero(self.smallest > 0)):
+            images, labels = self.of(chosen)
+            state = programs.start(self.threat, images)
+            for part in parts(num_steps):
+                state = programs.step(self.threat, self.predict, images, labels, state, part)
+            found = programs.finish(self.threat, self.predict, images, labels, state)
+            self.offer(chosen[real], np.asarray(found.params)[real], np.asarray(found.logits)[real])
+            self.gradients[chosen[real]] += num_steps
+
+    def union(self, number: int, key: PRNGKey) -> None:
+        """All attacks within one range, on what nothing has turned within it yet."""
+        threat = self.threat.scaled(self.tiers[number])
+        attacks = attacks_within(threat, findings=self.labels.ndim > 1)
+        undecided = (self.smallest > self.tiers[number]) & ~self.survived
+        for name, attack in attacks.items():
+            left = np.flatnonzero(undecided & (self.smallest > self.tiers[number]))
+            drawn = jax.random.fold_in(key, list(attacks).index(name))
+            for chosen, real in self.batches(left):
+                keys = jax.vmap(lambda i, key=drawn: jax.random.fold_in(key, i))(chosen)
+                images, labels = self.of(chosen)
+                result = run_batch(attack, self.predict, images, labels, key=keys, warn=False)
+                here, logits = chosen[real], np.asarray(result.logits)[real]
+                self.offer(here, np.asarray(result.params)[real], logits)
+                self.gradients[here] += _spent(attack, result, real)
+                if isinstance(attack, RandomSearch):
+                    self.flags["gradient_free"][here] |= self.wrong(logits, here)
+        self.survived |= undecided & (self.smallest > self.tiers[number])
+
+    def of(self, chosen: np.ndarray) -> tuple[Array, Array]:
+        """Images and labels of some numbers."""
+        return jnp.asarray(self.images[chosen]), jnp.asarray(self.labels[chosen])
+
+    def margin(self, logits: np.ndarray, chosen: Any = slice(None)) -> np.ndarray:
+        """How far the answers err."""
+        return np.asarray(
+            jax.vmap(margin_of)(jnp.asarray(logits), jnp.asarray(self.labels[chosen]))
+        )
+
+    def wrong(self, logits: np.ndarray, chosen: Any = slice(None)) -> np.ndarray:
+        """Whether they do."""
+        return np.asarray(jax.vmap(is_wrong)(jnp.asarray(logits), jnp.asarray(self.labels[chosen])))
+
+    def offer(self, chosen: np.ndarray, params: np.ndarray, logits: np.ndarray) -> None:
+        """A light of each of some images: perhaps the worst within a range, or the least uneven."""
+        sizes = np.asarray(jax.vmap(self.threat.size)(jnp.asarray(params)))
+        margins, wrong = self.margin(logits, chosen), self.wrong(logits, chosen)
+        less = wrong & (sizes < self.smallest[chosen])
+        self.smallest[chosen[less]] = sizes[less]
+        self.params[chosen[less]] = params[less]
+        for t, rho in enumerate(self.tiers):
+            worse = (sizes <= rho * (1 + 1e-5)) & (margins > self.margins[t, chosen])
+            self.margins[t, chosen[worse]] = margins[worse]
+            self.worst[t, chosen[worse]] = logits[worse]
+
+    def result(self, random: np.ndarray) -> Audit:
+        """What was found; a light may exceed its range by rounding."""
+        wrong = self.smallest <= self.tiers[:, None] * (1 + 1e-5)
+        return Audit(
+            self.tiers,
+            self.logits,
+            random,
+            self.worst,
+            wrong,
+            self.smallest,
+            self.params,
+            self.gradients,
+            self.flags,
+        )
+
+
+def _spent(attack: Attack | Any, result: Any, real: np.ndarray) -> np.ndarray | int:
+    """Gradients of each image; a step after which nothing changes is none."""
+    if not isinstance(attack, Attack):
+        return attack.max_gradients
+    return (~np.asarray(result.trace.stopped)[real]).sum(1)

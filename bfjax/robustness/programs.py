@@ -1,0 +1,54 @@
+"""What an audit compiles: functions of one image, mapped over a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from bfjax.robustness.random_search import margin_of
+from bfjax.robustness.smallest_range import finish as last
+from bfjax.robustness.smallest_range import start as first
+from bfjax.robustness.smallest_range import step as once
+
+
+@jax.jit
+def clean(threat: Any, predict: Any, images: Any, labels: Any) -> tuple[Array, Array]:
+    """The answers, and how steep the margin is along the light."""
+
+    def one(image, label):
+        def margin(c):
+            logits = predict(threat.perturbation.apply(c, image))
+            return margin_of(logits, label), logits
+
+        slope, logits = jax.grad(margin, has_aux=True)(threat.perturbation.init(image, None))
+        return logits, jnp.abs(slope).max()
+
+    return jax.vmap(one)(images, labels)
+
+
+@jax.jit
+def drawn(threat: Any, predict: Any, images: Any, keys: Any) -> tuple[Array, Array]:
+    """Random lights, and the answers under them."""
+    params = jax.vmap(threat.draw)(keys)
+    return params, jax.vmap(lambda c, x: predict(threat.perturbation.apply(c, x)))(params, images)
+
+
+@jax.jit
+def start(threat: Any, images: Any) -> Any:
+    """`smallest_range.start` of a batch."""
+    return jax.vmap(first, (None, 0))(threat, images)
+
+
+@jax.jit
+def step(threat: Any, predict: Any, images: Any, labels: Any, state: Any, part: Any) -> Any:
+    """`smallest_range.step` of a batch."""
+    return jax.vmap(once, (None, None, 0, 0, 0, None))(threat, predict, images, labels, state, part)
+
+
+@jax.jit
+def finish(threat: Any, predict: Any, images: Any, labels: Any, state: Any) -> Any:
+    """`smallest_range.finish` of a batch."""
+    return jax.vmap(last, (None, None, 0, 0, 0))(threat, predict, images, labels, state)
