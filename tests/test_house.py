@@ -32,12 +32,13 @@ LAYERS = {
     "storage": {"types"},
     "attack": {"types", "numbers", "field"},
     "attacks": {"types", "numbers", "field", "attack"},
+    "robustness": {"types", "numbers", "field", "attack", "attacks", "metrics"},
     "explain": {"types", "numbers", "field", "attack"},
     "models": {"types", "storage"},
     "data": {"types", "storage"},
     "evaluation": {
         *("types", "progress", "estimate", "field", "metrics", "storage", "attack", "attacks"),
-        *("explain", "models", "data"),
+        *("explain", "robustness", "models", "data"),
     },
     "training": {
         *("types", "memory", "progress", "estimate", "field", "storage", "models", "data"),
@@ -47,9 +48,12 @@ LAYERS = {
     "cli": {"memory", "estimate", "models", "data", "evaluation", "training"},
 }
 GROUND = ("types", "numbers", "memory", "progress", "estimate")
-CORE = ("types", "numbers", "field", "attack", "attacks", "explain", "metrics")
+CORE = (*("types", "numbers", "field", "attack", "attacks", "robustness", "explain", "metrics"),)
 OF_THE_CORE = {"__future__", "bfjax", "jax", "jaxtyping", "numpy", "optax"}
-WINGS = ("storage", "data", "evaluation", "evaluation.maps", "training", "report", "cli")
+WINGS = (
+    *("storage", "data", "evaluation", "evaluation.maps", "evaluation.standard", "training"),
+    *("report", "cli"),
+)
 
 
 def _files(part):
@@ -97,7 +101,7 @@ def test_a_package_is_entered_by_its_init(part):
     """From outside only what the `__init__` of a package hands on is taken."""
     for file in sorted(EXPERIMENTS.rglob("*.py")) if part == "experiments" else _files(part):
         inner = [n for n in _ours(file) if n.count(".") > 1 and n.split(".")[1] != part]
-        assert set(inner) <= {"bfjax.evaluation.maps"}, file
+        assert set(inner) <= {"bfjax.evaluation.maps", "bfjax.evaluation.standard"}, file
 
 
 @pytest.mark.parametrize("part", CORE)

@@ -36,6 +36,9 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         "bfjax.evaluation", "EvaluateConfig", "evaluate", "many attacks on many models"
     ),
+    "audit": Command(
+        "bfjax.evaluation.standard", "AuditConfig", "audit", "how much uneven light a model takes"
+    ),
     "explain": Command(
         "bfjax.evaluation.maps", "ExplainConfig", "explain", "map where an attack works"
     ),
@@ -72,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--process",
         metavar="I/N@HOST:PORT",
-        help="this is I of N processes, 0 listens there; auto: ask the cluster",
+        help="this is I of N, 0 listens there; auto: ask the cluster",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():

@@ -16,10 +16,16 @@ from bfjax.evaluation import meaning, native, rebuilding, runner, skipping, summ
 from bfjax.evaluation.asking import Asked, ask, without_class
 from bfjax.evaluation.cells import Cell
 from bfjax.evaluation.classes import ANY
-from bfjax.evaluation.config import AttackConfig, BiasFieldConfig, EvaluateConfig, RunConfig
+from bfjax.evaluation.config import (
+    AttackConfig,
+    BiasFieldConfig,
+    EvaluateConfig,
+    ImagesConfig,
+    RunConfig,
+)
 from bfjax.evaluation.estimate import of_cell
 from bfjax.evaluation.specification import bias_field_at, of_findings, parse_attack
-from bfjax.evaluation.targets import Target, check_together, load_target
+from bfjax.evaluation.targets import NORMALIZATION, Target, check_together, load_target
 from bfjax.types import Attack, Search
 
 
@@ -129,7 +135,7 @@ def attack_cell(config: AttackConfig) -> Cell:
       ValueError: for options or checkpoints that do not fit, naming the culprit.
       FileNotFoundError: for missing data or checkpoints.
     """
-    asked = _ask(config, [_load(config, text) for text in (config.model, *config.targets)])
+    asked = _asked(config, [load_model(config, text) for text in (config.model, *config.targets)])
     options = {f.name: getattr(config, f.name) for f in dataclasses.fields(BiasFieldConfig)}
     made = attacks.bias_field(asked.image_shape, **options)
     settings = _own(config, "gallery", "native", "model") | {"extent": list(config.extent)}
@@ -156,9 +162,9 @@ def evaluation_cells(config: EvaluateConfig) -> dict[str, dict[str, Cell]]:
     for name in config.attacks:
         if not name or set(name) & set("/\\:\0") or name.startswith("."):
             raise ValueError(f"the attack's name {name!r} is no name for a folder")
-    sources = [_load(config, text) for text in config.sources]
-    judges = [_load(config, text) for text in config.targets]
-    asked = _ask(config, [*sources, *judges])
+    sources = [load_model(config, text) for text in config.sources]
+    judges = [load_model(config, text) for text in config.targets]
+    asked = _asked(config, [*sources, *judges])
     sources, judges = asked.targets[: len(sources)], asked.targets[len(sources) :]
     judging = [s for s in sources if "+" not in s.name] + judges
     made = {name: parse_attack(text, asked.image_shape) for name, text in config.attacks.items()}
@@ -179,16 +185,29 @@ def evaluation_cells(config: EvaluateConfig) -> dict[str, dict[str, Cell]]:
     return found
 
 
-def _load(config: RunConfig, text: str) -> Target:
+def load_model(config: ImagesConfig, text: str) -> Target:
+    """`load_target` of a text, as the options say that the model is asked."""
     return load_target(
         text,
         image_size=config.image_size,
         outputs=config.outputs,
         multi_label=config.finding is not None,
+        normalization=normalization(config),
     )
 
 
-def _ask(config: AttackConfig | EvaluateConfig, targets: Sequence[Target]) -> Asked:
+def normalization(config: ImagesConfig) -> dict[str, Any]:
+    """The options of `bfjax.models.normalized` that were given."""
+    usual = ImagesConfig()
+    asked = {name: getattr(config, name) for name in NORMALIZATION}
+    given = {k: v for k, v in asked.items() if v != getattr(usual, k)}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+
+
+def ask_about(
+    config: ImagesConfig, targets: Sequence[Target], *, out: Path, dry_run: bool
+) -> Asked:
+    """`ask` with the options."""
     if config.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {config.batch_size}")
     return ask(
@@ -201,9 +220,13 @@ def _ask(config: AttackConfig | EvaluateConfig, targets: Sequence[Target]) -> As
         labels=config.labels,
         given=config.class_names,
         finding=config.finding,
-        skipped_in=config.out / skipping.LIST if config.skip_bad else None,
-        write=jax.process_index() == 0 and not config.dry_run,
+        skipped_in=out / skipping.LIST if config.skip_bad else None,
+        write=jax.process_index() == 0 and not dry_run,
     )
+
+
+def _asked(config: AttackConfig | EvaluateConfig, targets: Sequence[Target]) -> Asked:
+    return ask_about(config, targets, out=config.out, dry_run=config.dry_run)
 
 
 def _aimed(
@@ -228,13 +251,15 @@ def _aimed(
 def _own(config: AttackConfig | EvaluateConfig, *derived: str) -> dict[str, Any]:
     """The options on which results depend and that `Asked.settings` does not tell."""
     options = dataclasses.asdict(config)
-    left_out = {*derived, *RunConfig.__annotations__, "out", "targets", "target_class"} - {*_KEPT}
+    left_out = {*derived, *_OF_RUNS, "out", "targets", "target_class"} - {*_KEPT}
     # absent where not asked for, as in results of before there were these options
     named = {k: options.get(k) for k in ("outputs", "target_class")}
     given = {k: v for k, v in named.items() if v not in (None, "logits")}
-    return {k: v for k, v in options.items() if k not in left_out} | given
+    kept = {k: v for k, v in options.items() if k not in left_out}
+    return kept | given | normalization(config)
 
 
+_OF_RUNS = [field.name for field in dataclasses.fields(RunConfig)]
 _KEPT = ("data", "split", "batch_size", "seed", "measure")
 
 

@@ -65,8 +65,8 @@ class BiasFieldConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """What `bfjax attack` and `bfjax evaluate` have in common."""
+class ImagesConfig:
+    """Which images, and what the models make of them."""
 
     data: str = "chest_xray"
     """Data set: chest_xray, phantom, one image, or a folder or zip of images or class folders."""
@@ -86,6 +86,13 @@ class RunConfig:
     number, or "any": all of them count."""
     outputs: Literal["logits", "probabilities"] = "logits"
     """What the models return; probabilities, of a softmax or sigmoids, are turned back."""
+    input_range: tuple[float, float] | Literal["xrv"] = (0.0, 1.0)
+    """What the models expect for black and white, such as 0 255; xrv: -1024 1024, as the networks
+    of torchxrayvision do."""
+    mean: tuple[float, ...] = ()
+    """What is subtracted after that: one number, or one a channel."""
+    std: tuple[float, ...] = ()
+    """What it is then divided by, likewise."""
     skip_bad: bool = False
     """Leave out files that cannot be read, listed in OUT/skipped.csv, in place of ending."""
     image_size: int | None = None
@@ -96,6 +103,12 @@ class RunConfig:
     """Only so many images, drawn by --seed (phantoms: as many as wanted)."""
     seed: int = 0
     """Seed of whatever is random: a random start, the phantoms."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig(ImagesConfig):
+    """What `bfjax attack` and `bfjax evaluate` have in common."""
+
     measure: bool = True
     """Also measure BRISQUE, SSIM, PSNR, the fields, and success after saving as PNG and as JPEG."""
     dry_run: bool = False
@@ -111,8 +124,9 @@ class AttackConfig(RunConfig, BiasFieldConfig):
     """
 
     model: str
-    """What is attacked: the folder of a checkpoint, an ONNX file, or module:function for a Python
-    function from an image (h, w, 1) in [0, 1] to its logits."""
+    """What is attacked: the folder of a checkpoint, a PyTorch (.pt2) or ONNX file, module:net for
+    a PyTorch module, or module:function for a Python function from an image (h, w, 1) in [0, 1] to
+    its logits."""
     targets: tuple[str, ...] = ()
     """Further models that judge the same adversarial images (transfer)."""
     out: Path = Path("bfjax-attack")

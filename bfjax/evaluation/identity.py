@@ -1,8 +1,8 @@
 """Which images and which model a result is of, and whether they are still the same.
 
-A checkpoint and an ONNX file are told by their bytes. A Python function is told by its module and
-those of the user's own that it imports; what it reads elsewhere, such as weights, shows in what it
-says of a few fixed images.
+A checkpoint, a PyTorch and an ONNX file are told by their bytes. A Python function or a PyTorch
+module is told by its Python module and those of the user's own that it imports; what it reads
+elsewhere, such as weights, shows in what it says of a few fixed images.
 """
 
 from __future__ import annotations

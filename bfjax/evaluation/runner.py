@@ -18,7 +18,7 @@ from rich.progress import Progress
 from bfjax import data, storage
 from bfjax.attack import run_batch, run_stream
 from bfjax.data import feed
-from bfjax.evaluation import cells, verdicts
+from bfjax.evaluation import cells, doubts, verdicts
 from bfjax.evaluation.cells import Cell
 from bfjax.evaluation.classes import from_text
 from bfjax.evaluation.targets import answers, named
@@ -84,6 +84,8 @@ def run(cell: Cell, on_step: Callable[[int], object] = lambda gradients: None) -
     missing, unjudged = cell.left()
     split = feed.split_locally()
     ready = cells.placed(cell, feed.on_every(split)) if missing or unjudged else cell
+    if (missing or unjudged) and jax.process_index() == 0:
+        doubts.look(ready, split)
     _judge_later(ready, split, unjudged)
     indices = cell.images(missing)
     if not missing:

@@ -6,27 +6,26 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib
 import re
-import sys
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import Array, Float, Integer
 
 from bfjax import models
 from bfjax.attack import ensemble, logits_of, warn_of_probabilities
+from bfjax.evaluation import functions
 from bfjax.evaluation.classes import answered, as_text
 from bfjax.evaluation.failures import happened, own_lines
-from bfjax.types import Image, Logits, Predict, as_pytree
+from bfjax.types import Predict
 
 Outputs = Literal["logits", "probabilities"]
 """What a model returns: logits, or what a softmax or sigmoid makes of them."""
+NORMALIZATION = ("input_range", "mean", "std")
+"""The options of `bfjax.models.normalized`, as commands and settings call them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +46,11 @@ class Target:
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     programs: tuple[str, ...] = ()
 
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether it is a checkpoint of bfjax, or one is among several that answer as one."""
+        return any(part.split(": ")[-1] == models.CONFIG for part in self.parts)
+
 
 def load_target(
     text: str,
@@ -54,16 +58,18 @@ def load_target(
     image_size: int | None = None,
     outputs: Outputs = "logits",
     multi_label: bool = False,
+    normalization: Mapping[str, Any] | None = None,
 ) -> Target:
     """A model, or several as one.
 
     Args:
-      text: the folder of a checkpoint, an ONNX file, or `module:function` for a Python function
-        from an image (h, w, c) in [0, 1] to its logits; several, joined by plus signs, answer with
-        the mean of their logits.
+      text: the folder of a checkpoint, an ONNX or PyTorch file, `module:function` for a Python
+        function from an image (h, w, c) in [0, 1] to its logits, or `module:net` for a PyTorch
+        module; several, joined by plus signs, answer with the mean of their logits.
       image_size: side of the images in pixels where the model does not say it.
       outputs: what it returns; probabilities are turned back into logits.
       multi_label: its outputs are heads of their own, not the classes of one softmax.
+      normalization: options of `bfjax.models.normalized`, for all but checkpoints of bfjax.
 
     Returns:
       The model, named after its folder, file or function.
@@ -71,10 +77,12 @@ def load_target(
     Raises:
       ValueError: a model cannot be read, or several do not fit together.
       FileNotFoundError: there is none.
-      ImportError: an ONNX file needs a package that is not installed.
+      ImportError: a file needs a package that is not installed.
     """
     parts = [text] if Path(text).exists() else text.split("+")
     found = [_one(part, image_size) for part in parts]
+    if normalization:
+        found = [_normalized(target, normalization) for target in found]
     if outputs == "probabilities":
         back = functools.partial(models.from_probabilities, multi_label=multi_label)
         found = [dataclasses.replace(t, predict=back(t.predict)) for t in found]
@@ -99,6 +107,11 @@ def _one(text: str, image_size: int | None) -> Target:
         record = models.Checkpoint("onnx", {}, digest, image_size=side or image_size)
         names = [file.relative_to(path.parent).as_posix() for file in files]
         return Target(path.stem, predict, record, dict(zip(names, others, strict=True)))
+    if models.is_torch_file(path):
+        predict, side = models.load_torch(path, image_size=image_size)
+        return Target(
+            path.stem, predict, models.Checkpoint("torch", {}, _digest(path), image_size=side)
+        )
     if not path.exists() and re.fullmatch(r"[\w.]+:\w+", text):
         return _function(text, image_size)
     record = models.load_config(path)
@@ -107,51 +120,32 @@ def _one(text: str, image_size: int | None) -> Target:
     return Target(path.resolve().name, models.load(path), record, parts)
 
 
+def _normalized(target: Target, options: Mapping[str, Any]) -> Target:
+    if target.is_checkpoint:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+        raise ValueError(
+            f"{named}: {target.name} is a checkpoint of bfjax, which normalises its images itself; "
+            "leave that out, or put other models into functions of their own"
+        )
+    return dataclasses.replace(target, predict=models.normalized(target.predict, **options))
+
+
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:  # of any size
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _function(text: str, image_size: int | None) -> Target:
-    """A Python function, its module looked for where Python does and in the current folder."""
-    name, _, attribute = text.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever their module does
-        raise ValueError(f"{text} cannot be imported: {happened(error)}") from error
-    finally:
-        sys.path.pop(0)
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise ValueError(f"{text}: {name} has no function {attribute}")
+    """A Python function or a PyTorch module."""
+    module, found = functions.imported(text)
+    if functions.is_torch(found):
+        predict = functions.of_torch(text, found, image_size)
+    else:
+        predict = functions.of_user(text, found)
     file = getattr(module, "__file__", None)
-    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    digest = _digest(Path(file)) if file else ""
     record = models.Checkpoint(text, {}, digest, image_size=image_size)
-    predict = Partial(_of_the_user, _Named(text), as_pytree(function))
-    return Target(attribute, predict, record, programs=(name,))
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True, eq=False)  # each loading is traced anew: files may have changed
-class _Named:
-    """The name of a user's function, static."""
-
-    text: str
-
-
-def _of_the_user(named: _Named, function: Predict, image: Image) -> Logits:
-    """A user's function, whose errors name it and the line in the user's own file."""
-    try:
-        logits = function(image)
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"{named.text} failed: {happened(error)}") from error
-    shape, kind = getattr(logits, "shape", None), getattr(logits, "dtype", None)
-    floats = kind is not None and jnp.issubdtype(kind, jnp.floating)
-    if shape is None or not floats or len(shape) != 1 or not shape[0]:
-        got = type(logits).__name__ if shape is None else f"{kind}{list(shape)}"
-        raise ValueError(f"{named.text} must return logits, floats (classes,), got {got}")
-    return jnp.asarray(logits)  # NumPy's cannot be traced
+    return Target(text.partition(":")[2], predict, record, programs=(module.__name__,))
 
 
 @contextlib.contextmanager

@@ -116,6 +116,7 @@ def test_the_command_attack_says_it_in_one_line(tmp_path, capsys, more):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:constant says the same of:UserWarning")  # it does
 def test_a_network_that_resists_by_itself_is_not_suspected(tmp_path, capsys):
     run(tmp_path, "evaluate", "constant", "--attacks", "bim", "bim(epsilon=0.3, loss=margin)")
     found = json.loads((tmp_path / "bim" / "constant" / "summary.json").read_text())

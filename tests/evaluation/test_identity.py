@@ -19,6 +19,8 @@ from tests.evaluation.test_targets import network
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 FIELD = ("--degree", 3, "--min-degree", 0, "--grid-size", 3, "--num-steps", 2, "--no-measure")
+# the functions here are no classifiers of these images
+pytestmark = pytest.mark.filterwarnings("ignore:predict is right about:UserWarning")
 
 
 @pytest.fixture

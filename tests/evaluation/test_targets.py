@@ -41,8 +41,9 @@ def module(tmp_path, monkeypatch):
     return name
 
 
-def network(path, *, channels=1, size=32, operator="Relu"):
+def network(path, *, channels=1, size=32, operator="Relu", after=None, opset=17):
     """A small ONNX classifier with random weights."""
+    window = {"kernel_shape": [2, 2]} if after == "AveragePool" else {}
     rng = np.random.default_rng(0)
     weights = {
         "kernel": rng.normal(size=(4, channels, 3, 3)).astype(np.float32),
@@ -52,7 +53,8 @@ def network(path, *, channels=1, size=32, operator="Relu"):
     nodes = [
         helper.make_node("Conv", ["x", "kernel", "bias"], ["c"], pads=[1, 1, 1, 1]),
         helper.make_node(operator, ["c"], ["r"]),
-        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        *([helper.make_node(after, ["r"], ["s"], name="later", **window)] if after else []),
+        helper.make_node("GlobalAveragePool", ["s" if after else "r"], ["p"]),
         helper.make_node("Flatten", ["p"], ["f"]),
         helper.make_node("Gemm", ["f", "head"], ["y"]),
     ]
@@ -64,7 +66,7 @@ def network(path, *, channels=1, size=32, operator="Relu"):
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     onnx.save(model, str(path))
     return model
 
@@ -127,7 +129,22 @@ def test_an_onnx_file_is_attacked_with_its_gradients(tmp_path):
 
 
 def _unknown(folder):
-    network(folder / "a.onnx", operator="Mish")
+    network(folder / "a.onnx", operator="HardSwish")
+    return folder / "a.onnx"
+
+
+def _several_unknown(folder):
+    network(folder / "a.onnx", operator="Mish", after="HardSwish", opset=18)
+    return folder / "a.onnx"
+
+
+def _newer(folder):
+    network(folder / "a.onnx", opset=21)
+    return folder / "a.onnx"
+
+
+def _without_gradient(folder):
+    network(folder / "a.onnx", after="AveragePool")
     return folder / "a.onnx"
 
 
@@ -144,7 +161,16 @@ def _deep(folder):
 @pytest.mark.parametrize(
     ("make", "word"),
     [
-        (_unknown, r"a\.onnx cannot be used"),
+        (
+            _unknown,
+            r"a\.onnx cannot be used: jaxonnxruntime has no HardSwish; a PyTorch network",
+        ),
+        (_several_unknown, r"has no HardSwish, Mish; .*bfjax\.models\.from_torch.*\.pt2 file"),
+        (_newer, "has no Flatten of opset 21;"),
+        (
+            _without_gradient,
+            r"a\.onnx has no gradient: that of its AveragePool \(later\) fails.*\.pt2",
+        ),
         (_text, r"a\.onnx cannot be used"),
         (_deep, "1 or 3"),
         (lambda folder: folder / "none.onnx", r"none\.onnx does not exist"),

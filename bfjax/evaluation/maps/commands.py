@@ -15,7 +15,7 @@ from bfjax.evaluation.finished import Run, load_run
 from bfjax.evaluation.maps import runner, summary
 from bfjax.evaluation.maps.config import ExplainConfig
 from bfjax.evaluation.maps.runner import MapRun
-from bfjax.evaluation.targets import Target, load_target
+from bfjax.evaluation.targets import NORMALIZATION, Target, load_target
 from bfjax.explain import MapOptions, logit, mask_attack, pair, probability
 
 _SCORES = {"probability": probability, "logit": logit}
@@ -99,7 +99,13 @@ def _asked_again(model: str, settings: dict[str, Any], shape: tuple[int, ...]) -
     """The model as the attack took it."""
     finding = settings.get("finding")
     outputs = settings.get("outputs", "logits")
-    target = load_target(model, outputs=outputs, multi_label=finding is not None)
+    target = load_target(
+        model,
+        image_size=settings.get("image_size"),
+        outputs=outputs,
+        multi_label=finding is not None,
+        normalization={k: settings[k] for k in NORMALIZATION if k in settings},
+    )
     if finding is None:
         return target
     return heads.asked(target, finding, heads.head_names(target, settings["heads"], shape))

@@ -1,0 +1,117 @@
+"""`bfjax audit`: options become a run for each model here, and only here."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from bfjax import estimate, progress, storage
+from bfjax.evaluation.classes import ANY
+from bfjax.evaluation.commands import ask_about, load_model, normalization
+from bfjax.evaluation.standard import figure, runner, summary
+from bfjax.evaluation.standard.config import AuditConfig
+from bfjax.evaluation.standard.runner import AuditRun
+
+
+def audit(config: AuditConfig) -> None:
+    """The command `bfjax audit`: tests, then prints what each model takes."""
+    runs = audit_runs(config)
+    if config.dry_run:
+        estimate.show([runner.of_audit(run) for run in runs])
+        return
+    found, ran = _complete(runs)
+    if not ran:
+        print(f"{config.out}: finished before, nothing was run")
+    summary.show(found, config.out)
+
+
+def audit_models(config: AuditConfig) -> dict[str, dict[str, Any]]:
+    """Runs `config`, or what is left of it.
+
+    Args:
+      config: which models, on which images, and where the results go.
+
+    Returns:
+      For each model what its `audit.json` holds.
+
+    Raises:
+      ValueError: for options, images or models that do not fit, naming the culprit.
+      FileNotFoundError: for missing data or models.
+    """
+    return _complete(audit_runs(config))[0]
+
+
+def _complete(runs: list[AuditRun]) -> tuple[dict[str, dict[str, Any]], bool]:
+    found, any_ran = {}, False
+    with progress.bar() as bar:
+        for run in runs:
+            left = sum(min(run.part, len(run.source) - at) for _, at in run.missing())
+            total = left * run.most_gradients
+            task = bar.add_task(f"gradients of {run.target.name}", total=round(total))
+            ran = runner.complete(run, lambda spent, task=task: bar.advance(task, spent))
+            bar.remove_task(task)
+            before = storage.read_json(run.out / "audit.json")
+            if ran or not before:
+                summed = summary.summarize(run)
+                figure.draw(run.out, summed)
+                storage.write_json(run.out / "audit.json", summed)  # last: who has it is finished
+            found[run.target.name] = storage.read_json(run.out / "audit.json")
+            any_ran |= ran
+    return found, any_ran
+
+
+def audit_runs(config: AuditConfig) -> list[AuditRun]:
+    """What `bfjax audit` runs.
+
+    Args:
+      config: its options.
+
+    Returns:
+      A run for each model; nothing of it is written yet.
+
+    Raises:
+      ValueError, FileNotFoundError: as `audit_models`.
+    """
+    if jax.process_count() > 1:
+        raise ValueError("bfjax audit runs in one process")
+    if config.finding == ANY:
+        raise ValueError(f"an audit is of one finding: --finding {ANY} names none")
+    if not config.ranges or min(config.ranges) <= 0:
+        raise ValueError(f"--ranges must be positive log-ranges, got {config.ranges}")
+    if config.num_random < 1:
+        raise ValueError(f"--num-random must be at least 1, got {config.num_random}")
+    targets = [load_model(config, text) for text in config.model]
+    names = [target.name for target in targets]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two of --model have one name: {', '.join(names)}")
+    asked = ask_about(config, targets, out=config.out, dry_run=config.dry_run)
+    truth = np.asarray(asked.source.labels, np.int32)
+    if (truth < 0).any():
+        raise ValueError("an audit needs the images' classes: put them into class folders")
+    options = dataclasses.asdict(config)
+    kept = ("split", "batch_size", "seed", "encoding", "gamma", "threshold", "num_random")
+    settings = asked.settings | {name: options[name] for name in kept}
+    settings |= normalization(config) | {
+        "data": asked.source.public(config.data),
+        "images": asked.fingerprint.sha256,
+        "ranges": sorted(config.ranges),
+        "exposures": list(config.exposures),
+        "outputs": config.outputs,
+    }
+    return [
+        AuditRun(
+            target=dataclasses.replace(
+                target, predict=runner.at_threshold(target.predict, config.threshold)
+            ),
+            source=asked.source,
+            truth=truth,
+            fingerprint=asked.fingerprint,
+            out=config.out / target.name,
+            settings=settings | {"model": asked.models[target.name]},
+            batch_size=config.batch_size,
+        )
+        for target in asked.targets
+    ]

@@ -1,0 +1,181 @@
+"""What an audit amounts to: `audit.json`, `records.csv`, and a line for each model."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+from rich.console import Console
+from rich.table import Table
+
+from bfjax import storage
+from bfjax.evaluation.accuracy import measure
+from bfjax.evaluation.classes import as_text
+from bfjax.evaluation.standard.runner import MACHINE, AuditRun
+from bfjax.robustness import FLAGS
+from bfjax.storage import environment
+
+SCHEMA = 1
+"""Of `audit.json`, raised when its entries change meaning."""
+_SHARE = 0.9
+_METRICS = ("accuracy", "sensitivity", "specificity", "auc", "intervals")
+
+
+def summarize(run: AuditRun) -> dict[str, Any]:
+    """What all parts say together; also writes `records.csv`.
+
+    Args:
+      run: all of whose parts are there.
+
+    Returns:
+      What `audit.json` holds.
+    """
+    tables = {
+        row: storage.without_params(storage.read_shards(run.out / "shards" / row))
+        for row in (*run.settings["exposures"], MACHINE)
+    }
+    first = tables[run.settings["exposures"][0]]
+    clean, classes = _array(first, "clean"), _array(first, "clean").shape[1]
+    columns = {"file": first["file"], "label": as_text(run.truth, run.source.class_names)}
+    rows: dict[str, Any] = {}
+    for row in run.settings["exposures"]:
+        smallest = _array(tables[row], "smallest")
+        columns[f"smallest_range_{row}"] = smallest
+        rows[row] = _of_exposure(run, tables[row], classes) | {
+            "smallest": _quantiles(smallest),
+            "takes": range_taken(smallest, max(run.settings["ranges"])),
+        }
+    machine = _array(tables[MACHINE], "worst")
+    storage.write_csv(run.out / "records.csv", pa.table(columns))
+    spent = sum(_array(tables[row], "gradients") for row in run.settings["exposures"][:1])
+    return {
+        "schema": SCHEMA,
+        "model": {"name": run.target.name, **run.settings["model"]},
+        "settings": run.settings,
+        "images": len(run.source),
+        "clean": _metrics(clean, run.truth),
+        "rows": rows,
+        "machine": _metrics(machine, run.truth),
+        "gradients": {"mean": float(np.mean(spent)), "most": float(np.max(spent))},
+        "flags": _flags(first),
+        "run": environment(),
+    }
+
+
+def _of_exposure(run: AuditRun, table: pa.Table, classes: int) -> dict[str, Any]:
+    ranges, count = run.settings["ranges"], len(run.source)
+    worst = _array(table, "worst").reshape(count, len(ranges), classes)
+    random = _array(table, "random_right")
+    return {
+        "tiers": [
+            {"log_range": rho, "random_accuracy": float(random[:, t].mean())}
+            | _metrics(worst[:, t], run.truth)
+            for t, rho in enumerate(ranges)
+        ],
+        "curve": curve(_array(table, "smallest")),
+    }
+
+
+def _metrics(logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    found = dataclasses.asdict(measure(logits, truth))
+    return {name: found[name] for name in _METRICS}
+
+
+def _array(table: pa.Table, name: str) -> np.ndarray:
+    return np.asarray(table[name].to_pylist())
+
+
+def _quantiles(smallest: Float[np.ndarray, " n"]) -> dict[str, float | None]:
+    """Of the images that are right without light; None is beyond what was searched."""
+    right = smallest[smallest > 0]
+    if not len(right):
+        return {"quarter": None, "half": None}
+    ranks = {"quarter": 0.25, "half": 0.5}
+    found = {k: float(np.quantile(right, q, method="higher")) for k, q in ranks.items()}
+    return {k: v if np.isfinite(v) else None for k, v in found.items()}
+
+
+def curve(smallest: Float[np.ndarray, " n"]) -> dict[str, list[float]]:
+    """Accuracy in the worst case against the log-range, from each image's smallest one.
+
+    Args:
+      smallest: (n,), 0 where the image is wrong without light.
+
+    Returns:
+      `log_range`, where accuracy falls, and `accuracy` from there on.
+
+    Example:
+      >>> curve(np.array([0.0, 0.2, 0.5, np.inf]))
+      {'log_range': [0.0, 0.2, 0.5], 'accuracy': [0.75, 0.5, 0.25]}
+    """
+    places, falls = np.unique(smallest[np.isfinite(smallest)], return_counts=True)
+    places, falls = np.concatenate([[0.0], places]), np.concatenate([[0], falls])
+    left = 1 - np.cumsum(falls) / len(smallest)
+    kept = np.append(np.diff(places) > 0, True)  # the last of equal places
+    return {"log_range": places[kept].tolist(), "accuracy": left[kept].tolist()}
+
+
+def range_taken(smallest: Float[np.ndarray, " n"], searched: float) -> float | None:
+    """The log-range up to which nine in ten of the right answers stay right.
+
+    Args:
+      smallest: (n,), 0 where the image is wrong without light.
+      searched: the largest range that was.
+
+    Returns:
+      The range; None where it lies beyond what was searched, or no answer is right.
+
+    Example:
+      >>> range_taken(np.array([0.0, *np.linspace(0.1, 1.0, 10)]), 2.0)
+      0.2
+    """
+    right = np.sort(smallest[smallest > 0])
+    if not len(right):
+        return None
+    first_too_many = right[min(int(np.floor((1 - _SHARE) * len(right) + 1e-9)), len(right) - 1)]
+    return float(first_too_many) if first_too_many <= searched * (1 + 1e-5) else None
+
+
+def _flags(table: pa.Table) -> dict[str, Any]:
+    """How many images have each flag, and what it means."""
+    found = {name: int(_array(table, f"flag_{name}").sum()) for name in FLAGS}
+    return {name: {"images": count, "means": FLAGS[name]} for name, count in found.items() if count}
+
+
+def show(found: dict[str, dict[str, Any]], out: Path) -> None:
+    """Prints a table of models, the one first that takes most, and flags.
+
+    Args:
+      found: model to what its `audit.json` holds.
+      out: where the details lie.
+    """
+    one = next(iter(found.values()))
+    exposure = one["settings"]["exposures"][0]
+    table = Table(title=f"accuracy under the worst light found, {one['images']} images")
+    table.add_column("model", overflow="fold")
+    table.add_column("clean", justify="right")
+    for rho in one["settings"]["ranges"]:
+        table.add_column(f"{rho:g}", justify="right")
+    table.add_column("a machine's", justify="right")
+    table.add_column("takes", justify="right")
+
+    def taken(audit: dict[str, Any]) -> float:
+        return audit["rows"][exposure]["takes"] or np.inf
+
+    for name, audit in sorted(found.items(), key=lambda item: -taken(item[1])):
+        tiers = [f"{tier['accuracy']:.1%}" for tier in audit["rows"][exposure]["tiers"]]
+        takes = audit["rows"][exposure]["takes"]
+        last = f"> {max(audit['settings']['ranges']):g}" if takes is None else f"{takes:.2f}"
+        machine = f"{audit['machine']['accuracy']:.1%}"
+        table.add_row(name, f"{audit['clean']['accuracy']:.1%}", *tiers, machine, last)
+    console = Console()
+    console.print(table)
+    print("columns: log-ranges; takes: up to which nine in ten right answers stay right")
+    for name, audit in found.items():
+        for flag in audit["flags"].values():
+            print(f"{name}, {flag['images']} images: {flag['means']}")
+    console.print(f"details in {out}: MODEL/audit.json, audit.png, records.csv", highlight=False)

@@ -1,0 +1,170 @@
+"""`bfjax audit`: it writes what the standard test finds, and goes on where it stopped."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from bfjax import cli, data
+from bfjax.evaluation.standard import AuditConfig, audit_models, curve, range_taken, runner
+from bfjax.evaluation.standard.commands import audit_runs
+from bfjax.robustness import audit
+
+MODULE = """
+import jax.numpy as jnp
+
+def predict(image):
+    return 40 * jnp.stack([image[:16].mean() - 0.03, image[16:].mean()])
+
+def duller(image):
+    return 4 * jnp.stack([image[:16, :8].mean() + 0.01, image[16:].mean()])
+"""
+COUNT = 10
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """A module of two classifiers, found as a user's is."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "of_halves.py").write_text(MODULE, encoding="utf-8")
+    yield "of_halves:predict", "of_halves:duller"
+    sys.modules.pop("of_halves", None)
+
+
+def config(*model, **options):
+    usual = {
+        "image_size": 32,
+        "data": "phantom",
+        "num_images": COUNT,
+        "batch_size": 4,
+        "ranges": (0.1, 0.4),
+        "exposures": ("fixed",),
+        "num_random": 2,
+    }
+    return AuditConfig(model=model, **usual | options)
+
+
+@pytest.mark.slow
+def test_it_is_the_standard_test_and_goes_on_where_it_stopped(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_PART", 8)
+    options = config(*models, out=tmp_path / "out")
+    found = audit_models(options)
+    assert set(found) == {"predict", "duller"}
+    whole = json.loads((options.out / "predict" / "audit.json").read_text(encoding="utf-8"))
+    assert whole == found["predict"]
+    (run, _) = audit_runs(options)
+    images = runner._read(run, np.arange(COUNT))
+    for start, end in ((0, 8), (8, COUNT)):
+        told = audit(
+            run.target.predict,
+            images[start:end],
+            run.truth[start:end],
+            tiers=(0.1, 0.4),
+            num_random=2,
+            batch_size=4,
+            key=jax.random.key(0),
+        )
+        part = runner.storage.read_shard(run.shard("fixed", start)).to_pydict()
+        np.testing.assert_allclose(part["smallest"], told.smallest, rtol=1e-6)
+        np.testing.assert_array_equal(part["wrong"], told.wrong.T)
+    tiers = whole["rows"]["fixed"]["tiers"]
+    assert whole["clean"]["accuracy"] >= tiers[0]["accuracy"] >= tiers[1]["accuracy"]
+    accuracy = dict(zip(*whole["rows"]["fixed"]["curve"].values(), strict=True))
+    for tier in tiers:  # the curve and the tiers say the same
+        last = max(rho for rho in accuracy if rho <= tier["log_range"] * (1 + 1e-5))
+        assert tier["accuracy"] == pytest.approx(accuracy[last])
+    with Image.open(options.out / "predict" / "audit.png") as picture:
+        assert picture.width > 500
+    rows = (options.out / "predict" / "records.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == COUNT + 1
+
+    run.shard("fixed", 8).unlink()
+    (options.out / "predict" / "audit.json").unlink()
+    asked = []
+    monkeypatch.setattr(runner, "audit", lambda *a, **k: asked.append(len(a[1])) or audit(*a, **k))
+    again = audit_models(options)
+    assert asked == [COUNT - 8]
+    for name in ("clean", "rows", "machine", "gradients", "flags"):
+        assert again["predict"][name] == whole[name]
+    asked.clear()
+    audit_models(options)
+    assert asked == []
+    with pytest.raises(ValueError, match="num_random"):
+        audit_models(config(*models, out=options.out, num_random=3))
+
+
+@pytest.mark.slow
+def test_the_command_ranks_and_estimates(models, capsys):
+    arguments = ["audit", "--model", *models, "--image-size", "32", "--data", "phantom"]
+    arguments += ["--num-images", "4", "--batch-size", "4", "--num-random", "1"]
+    arguments += ["--ranges", "0.4", "--exposures", "fixed", "--out", "told"]
+    assert cli.main([*arguments, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "8 tests of an image" in out
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "predict" in out
+    assert "duller" in out
+    assert "takes" in out
+    assert cli.main(arguments) == 0
+    assert "finished before" in capsys.readouterr().out
+
+
+def test_a_threshold_moves_the_answers():
+    def predict(image):
+        return jnp.stack([0 * image.mean(), image.mean()])
+
+    image = jnp.ones((2, 2, 1))
+    chance = float(jax.nn.softmax(predict(image))[1])
+    for threshold in (chance - 0.01, chance + 0.01):
+        answer = runner.at_threshold(predict, threshold)(image).argmax()
+        assert (answer == 1) == (chance >= threshold)
+    one_logit = runner.at_threshold(lambda x: x.mean()[None], 0.9)(image)
+    assert one_logit[0] < 0
+    with pytest.raises(ValueError, match="--threshold is for two classes, the model has 3"):
+        runner.at_threshold(lambda x: jnp.zeros(3), 0.4)(image)
+    with pytest.raises(ValueError, match="--threshold must be between 0 and 1, got 1"):
+        runner.at_threshold(predict, 1)
+
+
+def test_the_range_that_nine_in_ten_stand():
+    smallest = np.array([0.0, 0.3, 0.1, *[0.5] * 9, *[np.inf] * 9])
+    assert range_taken(smallest, 0.7) == 0.5  # of 20 right answers two may go
+    assert range_taken(np.array([np.inf, 0.9]), 0.7) is None
+    assert range_taken(np.zeros(3), 0.7) is None
+    told = curve(smallest)
+    assert told["log_range"] == [0.0, 0.1, 0.3, 0.5]
+    np.testing.assert_allclose(told["accuracy"], [20 / 21, 19 / 21, 18 / 21, 9 / 21])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ranges": (0.0,)}, "--ranges must be positive"),
+        ({"ranges": ()}, "--ranges must be positive"),
+        ({"num_random": 0}, "--num-random must be at least 1, got 0"),
+        ({"finding": "any"}, "an audit is of one finding"),
+        ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
+        ({"threshold": 1.0}, "--threshold must be between 0 and 1"),
+    ],
+)
+def test_bad_options_are_named(models, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        audit_models(config(models[0], out=tmp_path / "out", **options))
+
+
+def test_images_without_classes_and_models_of_one_name_are_refused(models, tmp_path):
+    image = Image.fromarray(np.full((32, 32), 99, np.uint8))
+    (tmp_path / "images").mkdir()
+    for name in ("a.png", "b.png"):
+        image.save(tmp_path / "images" / name)
+    options = {"data": str(tmp_path / "images"), "split": "all", "num_images": None}
+    with pytest.raises(ValueError, match="an audit needs the images' classes"):
+        audit_models(config(models[0], out=tmp_path / "out", **options))
+    with pytest.raises(ValueError, match="two of --model have one name"):
+        audit_models(config(models[0], models[0], out=tmp_path / "out"))
+    assert data.load("phantom", "test", image_size=32, num_examples=2).labels is not None
