@@ -21,8 +21,9 @@ from bfjax import memory
 ROOT = Path(__file__).parent.parent.parent
 PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 Spec = dict[str, Any]
-"""A contender's name and its options, as `contenders.main` takes them, whether its process keeps
-the memory that it frees, ``kept``, and the checkout that it is of, ``path``, where not this one."""
+"""A contender's name and its options, as `contenders.serve` takes them, whether its process keeps
+the memory that it frees, ``kept``, the checkout that it is of, ``path``, where not this one, and
+the module that serves it, ``module``, where not `experiments.benchmark.contenders`."""
 
 
 class Timing(NamedTuple):
@@ -98,8 +99,9 @@ def alternate(
 
 @contextlib.contextmanager
 def _started(spec: Spec) -> Iterator[_Running]:
-    told = {name: value for name, value in spec.items() if name not in ("kept", "path")}
-    command = [sys.executable, "-m", "experiments.benchmark.contenders", json.dumps(told)]
+    told = {name: value for name, value in spec.items() if name not in ("kept", "path", "module")}
+    module = spec.get("module", "experiments.benchmark.contenders")
+    command = [sys.executable, "-m", module, json.dumps(told)]
     # several JAX processes share a GPU only where none takes all of its memory
     environment = os.environ | {PREALLOCATE: "false"}
     environment |= memory.ENVIRONMENT if spec.get("kept") else {}

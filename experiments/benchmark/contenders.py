@@ -13,7 +13,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -272,10 +272,15 @@ CONTENDERS: dict[str, Callable[..., Work]] = {
 }
 
 
-def main(spec: str) -> None:
-    """Serves one contender."""
+def serve(contenders: Mapping[str, Callable[..., Work]], spec: str) -> None:
+    """Prepares one contender, and has it work for every line on stdin.
+
+    Args:
+      contenders: by name.
+      spec: JSON of the name and the options.
+    """
     told = json.loads(spec)
-    work, facts = CONTENDERS[told.pop("name")](**told)
+    work, facts = contenders[told.pop("name")](**told)
     jax.block_until_ready(work())
     print(json.dumps(facts | {"device": jax.devices()[0].device_kind}), flush=True)
     for _ in sys.stdin:
@@ -287,4 +292,4 @@ def main(spec: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    serve(CONTENDERS, sys.argv[1])

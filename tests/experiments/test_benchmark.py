@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -77,6 +78,16 @@ def test_what_fails_or_is_late_is_left_out_and_said(checkout):
         "absent": "no such thing",
         "breaks": "out of memory",
     }
+
+
+def test_contenders_may_be_served_by_another_module(checkout):
+    other = Path(checkout) / "experiments" / "others.py"
+    other.write_text(CHECKOUT.replace("1.5", "2.5"), encoding="utf-8")
+    common = {"name": "fine", "path": checkout}
+    specs = {"a": common, "b": common | {"module": "experiments.others"}}
+    found, missing = alternate(specs, repetitions=1)
+    assert not missing
+    assert [found[label].seconds for label in specs] == [[1.5], [2.5]]
 
 
 def test_ours_of_another_checkout_takes_its_turn(checkout):
