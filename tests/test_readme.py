@@ -15,9 +15,11 @@ import pytest
 import bfjax
 from bfjax import models
 from tests.evaluation.test_attack import checkpoint
+from tests.models.parity import import_torch
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OWN_MODEL = (ROOT / "bfjax" / "models" / "README.md").read_text(encoding="utf-8")
 GUIDES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "experiments/README.md",
                                    "bfjax/attack/README.md", "bfjax/cli/README.md",
                                    "bfjax/models/README.md")]  # fmt: skip
@@ -51,7 +53,7 @@ def test_the_models_of_ones_own_are_attacked(tmp_path, monkeypatch):
     """One example after the other, as a reader would paste them."""
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    codes = blocks((ROOT / "bfjax" / "models" / "README.md").read_text(encoding="utf-8"))
+    codes = [code for code in blocks(OWN_MODEL) if not of_torch(code)]
     assert len(codes) >= 6
     with jax.numpy_rank_promotion("allow"):  # which Keras needs
         for code in codes:
@@ -59,6 +61,27 @@ def test_the_models_of_ones_own_are_attacked(tmp_path, monkeypatch):
             exec(compile(code, "bfjax/models/README.md", "exec"), names)
             if "run_batch" in code:
                 assert names["result"].adversarial.shape == (2, 32, 32, 1)
+
+
+def of_torch(code):
+    return "torch" in code
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*is asked through a callback:UserWarning")
+@pytest.mark.filterwarnings("ignore:all outputs of the model:UserWarning")  # weights are random
+def test_the_torch_models_of_ones_own_are_attacked(capsys):
+    import_torch()
+    start, *_ = blocks(OWN_MODEL)
+    codes = [code for code in blocks(OWN_MODEL) if of_torch(code)]
+    assert len(codes) == 3
+    names: dict = {}
+    for code in [start, *codes]:
+        exec(compile(code, "bfjax/models/README.md", "exec"), names)
+    assert names["result"].adversarial.shape == (2, 32, 32, 1)
+    said = capsys.readouterr().out.splitlines()[-1]
+    answers = names["result"].logits.argmax(-1).tolist()
+    assert said == f"tensor({answers}) instead of tensor({names['labels'].tolist()})"
 
 
 @pytest.mark.slow
