@@ -115,6 +115,8 @@ def audit(
     Reference: Croce et al., *RobustBench*, NeurIPS 2021, for the manner of the test.
     """
     check_batch(predict, images, labels)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if not tiers:
         raise ValueError("tiers must be at least one log-range, got none")
     images, labels = np.asarray(images), np.asarray(labels)

@@ -29,8 +29,9 @@ def correct_polynomial(image: Image, *, degree: int = 4, encoding: Encoding = "l
     """Divides an image by the smooth field that fits its logarithm best; its exposure stays.
 
     X·exp(−Σ c_k B̂_k), c = argmin ‖log X − c_0 − Σ c_k B̂_k‖₂ over all pixels, with the Legendre
-    polynomials of `bfjax.field.legendre`. A field of their span is removed exactly, whatever is in
-    the image: but so is what the anatomy has of it.
+    polynomials of `bfjax.field.legendre`. A field of their span is removed exactly if no pixel
+    is clipped or darker than 1/255, and with it what the anatomy has of it. Black borders, which no
+    light brightens, let a part of it stay.
 
     Args:
       image: (h, w, c) in [0, 1]; the channels are corrected alike, by their mean.

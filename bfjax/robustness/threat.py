@@ -29,7 +29,7 @@ from bfjax.field import (
 from bfjax.numbers import Number, check_numbers, with_numbers
 from bfjax.types import Image, LinearField, Params, Perturbation, PRNGKey, as_key
 
-TIERS = {**LOG_RANGE_TIERS, "a factor of two": math.log(2)}
+TIERS = {**LOG_RANGE_TIERS, "a factor of two": 0.7}
 """The log-ranges that are reported, by what makes them, see `bfjax.field.LOG_RANGE_TIERS`."""
 DEGREE = 4
 """Of the polynomials."""

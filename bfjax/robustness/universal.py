@@ -64,8 +64,8 @@ def universal(
       encoding: of the grey values, see `bfjax.bias_field`.
       gamma: γ of `"log"`, likewise.
       attack: in place of a light any other perturbation, loss, optimizer, projection and number of
-        steps. Its params and its projection must not depend on the image: they are those of the
-        first.
+        steps; the last iterate is returned. Its params and its projection must not depend on the
+        image: they are those of the first.
       num_steps: K, of a light.
       batch_size: images of a step.
       cap: κ, in units of the loss, of a light the margin.
@@ -77,7 +77,7 @@ def universal(
 
     Raises:
       ValueError: for a cap that is no positive number, a number of steps or a batch size below 1,
-        and as `bfjax.run_batch`.
+        an attack with a penalty, a transform or a stop, and as `bfjax.run_batch`.
 
     Example:
       >>> predict = lambda x: 9 * jnp.stack([x[:8].mean() - 0.02, x[8:].mean()])
@@ -112,6 +112,9 @@ def universal(
             project=threat.within,
             num_steps=num_steps,
         )
+    for name in ("penalty", "transform", "stop"):
+        if getattr(attack, name) is not None:
+            raise ValueError(f"a universal light has no {name}: leave it out of the attack")
     check_scalars(attack)
     predict, first = as_pytree(predict), jnp.asarray(images[0])
     params = attack.perturbation.init(first, None)

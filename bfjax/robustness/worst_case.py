@@ -166,8 +166,6 @@ def worst_of(found: list[WorstCase]) -> WorstCase:
 
     Returns:
       One of them.
-
-    Example: see `worst_case`.
     """
     best = found[0]
     for new in found[1:]:

@@ -56,7 +56,6 @@ def test_it_is_no_weaker_than_any_of_its_parts(known):
             fooled = np.asarray(one.logits.argmax(-1) != labels)
             assert (found.wrong[t] | ~fooled).all(), (name, rho)
     assert (np.diff(found.wrong.astype(int), axis=0) >= 0).all()
-    assert (found.random.argmax(-1) != labels).any(1).shape == found.wrong.shape
     assert (found.wrong | ~(found.random.argmax(-1) != labels).any(1)).all()
     np.testing.assert_array_equal(found.worst.argmax(-1) != labels, found.wrong)
 
@@ -109,6 +108,31 @@ def test_what_rounds_is_flagged_and_broken_and_what_is_scaled_is_broken():
     assert not found.flags["probabilities"]
 
 
+def test_a_gradient_that_points_the_wrong_way_is_flagged():
+    """Only the search without gradients turns it, and random light, which may."""
+
+    @jax.custom_vjp
+    def score(x):
+        return 40 * (x[:6].mean() - x[6:].mean() + 0.02)
+
+    score.defvjp(lambda x: (score(x), x), lambda x, g: (-jax.grad(lambda x: 40 * _gap(x))(x) * g,))
+    found = audit(
+        lambda x: jnp.stack([score(x), jnp.float32(0)]),
+        np.full((1, 12, 12, 1), 0.5, np.float32),
+        np.zeros(1, int),
+        tiers=(0.2,),
+        num_random=1,
+        num_steps=4,
+        key=KEY,
+    )
+    assert found.wrong.all()
+    assert found.flags["gradient_free"].all()
+
+
+def _gap(x):
+    return x[:6].mean() - x[6:].mean() + 0.02
+
+
 def test_luck_and_probabilities_are_flagged():
     draw = np.random.default_rng(0)
 
@@ -151,5 +175,7 @@ def test_bad_input_is_named():
         audit(predict, image, labels, tiers=(), key=KEY)
     with pytest.raises(ValueError, match="max_log_range must be positive"):
         audit(predict, image, labels, tiers=(0.0,), key=KEY)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        audit(predict, image, labels, batch_size=0, key=KEY)
     with pytest.raises(ValueError, match="image 0 leaves"):
         audit(predict, 4 * image, labels, key=KEY)

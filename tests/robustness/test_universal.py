@@ -94,5 +94,8 @@ def test_bad_input_is_named():
     ):
         with pytest.raises(ValueError, match=message):
             universal(_halves, images, labels, key=KEY, **options)
+    with_penalty = bfjax.attacks.bias_field((8, 8), degree=2, grid_size=2)
+    with pytest.raises(ValueError, match="a universal light has no penalty"):
+        universal(_halves, images, labels, attack=with_penalty, key=KEY)
     with pytest.raises(ValueError, match="image 0 leaves"):
         universal(_halves, 3 * images, labels, key=KEY)

@@ -48,8 +48,10 @@ def _complete(runs: list[AuditRun]) -> tuple[dict[str, dict[str, Any]], bool]:
     found, any_ran = {}, False
     with progress.bar() as bar:
         for run in runs:
-            left = sum(min(run.part, len(run.source) - at) for _, at in run.missing())
-            total = left * run.most_gradients
+            total = sum(
+                min(run.part, len(run.source) - start) * run.gradients(row)
+                for row, start in run.missing()
+            )
             task = bar.add_task(f"gradients of {run.target.name}", total=round(total))
             ran = runner.complete(run, lambda spent, task=task: bar.advance(task, spent))
             bar.remove_task(task)
@@ -79,7 +81,11 @@ def audit_runs(config: AuditConfig) -> list[AuditRun]:
         raise ValueError("bfjax audit runs in one process")
     if config.finding == ANY:
         raise ValueError(f"an audit is of one finding: --finding {ANY} names none")
-    if not config.ranges or min(config.ranges) <= 0:
+    for option, values in (("ranges", config.ranges), ("exposures", config.exposures)):
+        if not values or len(set(values)) < len(values):
+            told = ", ".join(map(str, values)) or "none"
+            raise ValueError(f"--{option} must be one or several different ones, got {told}")
+    if min(config.ranges) <= 0:
         raise ValueError(f"--ranges must be positive log-ranges, got {config.ranges}")
     if config.num_random < 1:
         raise ValueError(f"--num-random must be at least 1, got {config.num_random}")

@@ -14,15 +14,15 @@ from jax.tree_util import Partial
 from jaxtyping import Float, Integer
 
 from bfjax import data, estimate, storage
-from bfjax.attack import run_batch
+from bfjax.attack import logits_of, run_batch
 from bfjax.data import feed
 from bfjax.estimate import Estimate
-from bfjax.evaluation import identity
+from bfjax.evaluation import doubts, identity
 from bfjax.evaluation.classes import answered
 from bfjax.evaluation.identity import IMAGES
-from bfjax.evaluation.targets import Target
+from bfjax.evaluation.targets import Target, named
 from bfjax.robustness import audit, misuse
-from bfjax.types import Image, Logits, Predict, as_pytree
+from bfjax.types import Image, Logits, Predict, PRNGKey, as_pytree
 
 MACHINE = "machine"
 """The row of what a real machine does, among the exposures."""
@@ -67,11 +67,11 @@ class AuditRun:
         """The file of a part."""
         return self.out / "shards" / row / f"{start:07d}.parquet"
 
-    @property
-    def most_gradients(self) -> float:
-        """Gradients of an image for one row, at most; most images are decided earlier."""
-        settings = self.settings
-        return 34 + len(settings["ranges"]) * settings["num_random"] / 3 + 120
+    def gradients(self, row: str) -> float:
+        """Gradients of an image for one row, if all attacks are tried within one range."""
+        if row == MACHINE:
+            return 20
+        return 34 + len(self.settings["ranges"]) * self.settings["num_random"] / 3 + 120
 
 
 def complete(run: AuditRun, on_gradients: Callable[[float], object] = lambda _: None) -> bool:
@@ -89,16 +89,28 @@ def complete(run: AuditRun, on_gradients: Callable[[float], object] = lambda _: 
     """
     _same_settings(run)
     missing = run.missing()
+    if missing and not run.target.is_checkpoint:  # which knows its range
+        _ask_about_range(run)
     for row, start in missing:
         chosen = np.arange(start, min(start + run.part, len(run.source)))
         images, labels = _read(run, chosen), run.truth[chosen]
         test = _machine if row == MACHINE else _audited
-        columns, params = test(run, row, images, labels, on_gradients)
+        key = jax.random.fold_in(jax.random.key(run.settings["seed"]), start)
+        with named(run.target):
+            columns, params = test(run, row, images, labels, key, on_gradients)
         names = [run.source.names[i] for i in chosen]
         storage.write_shard(
             run.shard(row, start), {"index": chosen, "file": names, **columns}, params
         )
     return bool(missing)
+
+
+def _ask_about_range(run: AuditRun) -> None:
+    rows = doubts.evenly(run.truth, 16)
+    images = jnp.asarray(_read(run, rows))
+    with named(run.target):
+        logits = np.asarray(logits_of(as_pytree(run.target.predict), images))
+    doubts.warn_of_range(logits, run.truth[rows], name=run.target.name)
 
 
 def _same_settings(run: AuditRun) -> None:
@@ -125,6 +137,7 @@ def _audited(
     row: str,
     images: np.ndarray,
     labels: np.ndarray,
+    key: PRNGKey,
     on_gradients: Callable[[float], object],
 ) -> tuple[dict[str, Any], Any]:
     """The standard test of some images under one kind of exposure."""
@@ -139,7 +152,7 @@ def _audited(
         encoding=settings["encoding"],
         gamma=settings["gamma"],
         batch_size=run.batch_size,
-        key=jax.random.key(settings["seed"]),
+        key=key,
         on_gradients=on_gradients,
     )
     tiers, number, count, classes = found.random.shape
@@ -163,6 +176,7 @@ def _machine(
     row: str,
     images: np.ndarray,
     labels: np.ndarray,
+    key: PRNGKey,
     on_gradients: Callable[[float], object],
 ) -> tuple[dict[str, Any], Any]:
     """The worst set-up of a machine for some images."""
@@ -174,13 +188,12 @@ def _machine(
         part = slice(start, start + run.batch_size)
         count = len(images[part])
         filled = np.resize(np.arange(count), run.batch_size)
-        key = jax.random.fold_in(jax.random.key(settings["seed"]), start)
         result = run_batch(
             attack,
             run.target.predict,
             images[part][filled],
             labels[part][filled],
-            key=key,
+            key=jax.random.fold_in(key, start),
             warn=False,
         )
         logits.append(np.asarray(result.logits)[:count])
@@ -200,14 +213,15 @@ def of_audit(run: AuditRun) -> Estimate:
       The estimate.
     """
     missing = run.missing()
-    images = sum(min(run.part, len(run.source) - start) for _, start in missing)
+    counts = [min(run.part, len(run.source) - start) for _, start in missing]
     if not missing:
         return Estimate(str(run.out), "nothing", 0.0, 0)
     few = _read(run, np.arange(min(run.batch_size, len(run.source))))
     once = estimate.seconds(
         lambda: jax.block_until_ready(_gradient(run.target.predict, jnp.asarray(few)))
     )
-    gradients = images * run.most_gradients
+    images, rows = sum(counts), zip(counts, missing, strict=True)
+    gradients = sum(count * run.gradients(row) for count, (row, _) in rows)
     size = 8 * images * (4 + 4 * len(run.settings["ranges"]) + 16)
     return Estimate(str(run.out), f"{images} tests of an image", gradients * once / len(few), size)
 

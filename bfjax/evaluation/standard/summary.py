@@ -45,13 +45,15 @@ def summarize(run: AuditRun) -> dict[str, Any]:
     for row in run.settings["exposures"]:
         smallest = _array(tables[row], "smallest")
         columns[f"smallest_range_{row}"] = smallest
+        spent = _array(tables[row], "gradients")
         rows[row] = _of_exposure(run, tables[row], classes) | {
             "smallest": _quantiles(smallest),
             "takes": range_taken(smallest, max(run.settings["ranges"])),
+            "gradients": {"mean": float(np.mean(spent)), "most": float(np.max(spent))},
+            "flags": _flags(tables[row]),
         }
     machine = _array(tables[MACHINE], "worst")
     storage.write_csv(run.out / "records.csv", pa.table(columns))
-    spent = sum(_array(tables[row], "gradients") for row in run.settings["exposures"][:1])
     return {
         "schema": SCHEMA,
         "model": {"name": run.target.name, **run.settings["model"]},
@@ -60,8 +62,6 @@ def summarize(run: AuditRun) -> dict[str, Any]:
         "clean": _metrics(clean, run.truth),
         "rows": rows,
         "machine": _metrics(machine, run.truth),
-        "gradients": {"mean": float(np.mean(spent)), "most": float(np.max(spent))},
-        "flags": _flags(first),
         "run": environment(),
     }
 
@@ -127,7 +127,7 @@ def range_taken(smallest: Float[np.ndarray, " n"], searched: float) -> float | N
       searched: the largest range that was.
 
     Returns:
-      The range; None where it lies beyond what was searched, or no answer is right.
+      The range; None where it lies beyond what was searched, 0 where no answer is right.
 
     Example:
       >>> range_taken(np.array([0.0, *np.linspace(0.1, 1.0, 10)]), 2.0)
@@ -135,7 +135,7 @@ def range_taken(smallest: Float[np.ndarray, " n"], searched: float) -> float | N
     """
     right = np.sort(smallest[smallest > 0])
     if not len(right):
-        return None
+        return 0.0
     first_too_many = right[min(int(np.floor((1 - _SHARE) * len(right) + 1e-9)), len(right) - 1)]
     return float(first_too_many) if first_too_many <= searched * (1 + 1e-5) else None
 
@@ -164,7 +164,8 @@ def show(found: dict[str, dict[str, Any]], out: Path) -> None:
     table.add_column("takes", justify="right")
 
     def taken(audit: dict[str, Any]) -> float:
-        return audit["rows"][exposure]["takes"] or np.inf
+        takes = audit["rows"][exposure]["takes"]
+        return np.inf if takes is None else takes
 
     for name, audit in sorted(found.items(), key=lambda item: -taken(item[1])):
         tiers = [f"{tier['accuracy']:.1%}" for tier in audit["rows"][exposure]["tiers"]]
@@ -176,6 +177,7 @@ def show(found: dict[str, dict[str, Any]], out: Path) -> None:
     console.print(table)
     print("columns: log-ranges; takes: up to which nine in ten right answers stay right")
     for name, audit in found.items():
-        for flag in audit["flags"].values():
-            print(f"{name}, {flag['images']} images: {flag['means']}")
+        for row, of_row in audit["rows"].items():
+            for flag in of_row["flags"].values():
+                print(f"{name}, exposure {row}, {flag['images']} images: {flag['means']}")
     console.print(f"details in {out}: MODEL/audit.json, audit.png, records.csv", highlight=False)

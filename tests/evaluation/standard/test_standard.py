@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bfjax import cli, data
+from bfjax import cli
 from bfjax.evaluation.standard import AuditConfig, audit_models, curve, range_taken, runner
 from bfjax.evaluation.standard.commands import audit_runs
 from bfjax.robustness import audit
@@ -24,6 +25,8 @@ def duller(image):
     return 4 * jnp.stack([image[:16, :8].mean() + 0.01, image[16:].mean()])
 """
 COUNT = 10
+# the functions here are no good classifiers
+pytestmark = pytest.mark.filterwarnings("ignore:.* is right about:UserWarning")
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def test_it_is_the_standard_test_and_goes_on_where_it_stopped(models, tmp_path, 
             tiers=(0.1, 0.4),
             num_random=2,
             batch_size=4,
-            key=jax.random.key(0),
+            key=jax.random.fold_in(jax.random.key(0), start),
         )
         part = runner.storage.read_shard(run.shard("fixed", start)).to_pydict()
         np.testing.assert_allclose(part["smallest"], told.smallest, rtol=1e-6)
@@ -88,7 +91,7 @@ def test_it_is_the_standard_test_and_goes_on_where_it_stopped(models, tmp_path, 
     monkeypatch.setattr(runner, "audit", lambda *a, **k: asked.append(len(a[1])) or audit(*a, **k))
     again = audit_models(options)
     assert asked == [COUNT - 8]
-    for name in ("clean", "rows", "machine", "gradients", "flags"):
+    for name in ("clean", "rows", "machine"):
         assert again["predict"][name] == whole[name]
     asked.clear()
     audit_models(options)
@@ -107,11 +110,24 @@ def test_the_command_ranks_and_estimates(models, capsys):
     assert "8 tests of an image" in out
     assert cli.main(arguments) == 0
     out = capsys.readouterr().out
-    assert "predict" in out
-    assert "duller" in out
-    assert "takes" in out
+    takes = {
+        name: json.loads(Path("told", name, "audit.json").read_text())["rows"]["fixed"]["takes"]
+        for name in ("predict", "duller")
+    }
+    assert takes["predict"] != takes["duller"]
+    first = max(takes, key=lambda name: np.inf if takes[name] is None else takes[name])
+    (other,) = takes.keys() - {first}
+    assert -1 < out.index(first) < out.index(other)
     assert cli.main(arguments) == 0
     assert "finished before" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("always:.* is right about:UserWarning")
+def test_a_model_that_is_no_better_than_chance_is_asked_about_its_range(models, tmp_path):
+    options = {"ranges": (0.1,), "num_random": 1, "num_images": 16, "out": tmp_path / "out"}
+    with pytest.warns(UserWarning, match="no better than chance: does it expect another range"):
+        audit_models(config(models[1], **options))
 
 
 def test_a_threshold_moves_the_answers():
@@ -135,7 +151,7 @@ def test_the_range_that_nine_in_ten_stand():
     smallest = np.array([0.0, 0.3, 0.1, *[0.5] * 9, *[np.inf] * 9])
     assert range_taken(smallest, 0.7) == 0.5  # of 20 right answers two may go
     assert range_taken(np.array([np.inf, 0.9]), 0.7) is None
-    assert range_taken(np.zeros(3), 0.7) is None
+    assert range_taken(np.zeros(3), 0.7) == 0
     told = curve(smallest)
     assert told["log_range"] == [0.0, 0.1, 0.3, 0.5]
     np.testing.assert_allclose(told["accuracy"], [20 / 21, 19 / 21, 18 / 21, 9 / 21])
@@ -145,7 +161,9 @@ def test_the_range_that_nine_in_ten_stand():
     ("options", "message"),
     [
         ({"ranges": (0.0,)}, "--ranges must be positive"),
-        ({"ranges": ()}, "--ranges must be positive"),
+        ({"ranges": ()}, "--ranges must be one or several different ones, got none"),
+        ({"exposures": ()}, "--exposures must be one or several different ones, got none"),
+        ({"exposures": ("free", "free")}, "different ones, got free, free"),
         ({"num_random": 0}, "--num-random must be at least 1, got 0"),
         ({"finding": "any"}, "an audit is of one finding"),
         ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
@@ -167,4 +185,3 @@ def test_images_without_classes_and_models_of_one_name_are_refused(models, tmp_p
         audit_models(config(models[0], out=tmp_path / "out", **options))
     with pytest.raises(ValueError, match="two of --model have one name"):
         audit_models(config(models[0], models[0], out=tmp_path / "out"))
-    assert data.load("phantom", "test", image_size=32, num_examples=2).labels is not None
