@@ -41,6 +41,7 @@ def read(exported: Any) -> tuple[Graph, dict[str, np.ndarray]]:
     nodes = []
     with torch.no_grad():
         for node in _needed(exported.graph, output):
+            torch_refusals.refuse_random(node, _name(node.target), torch)
             if all(source.name in known for source in node.all_input_nodes):
                 known[node.name] = _computed(node, known)
             else:

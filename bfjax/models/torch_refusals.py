@@ -135,10 +135,14 @@ def _draws(node: Any, name: str, torch: Any) -> bool:
     return name not in aten.WHOLE or bool(given.get("dropout_p"))
 
 
-def refuse_operator(node: Any, name: str, torch: Any) -> None:
-    """What no translation could make a function of the image with a fixed shape."""
+def refuse_random(node: Any, name: str, torch: Any) -> None:
+    """Random numbers, of a fixed shape too: drawn once they would be a weight."""
     if _draws(node, name, torch):
         raise ValueError(f"its operator {name} draws random numbers: is it in training mode?")
+
+
+def refuse_operator(node: Any, name: str, torch: Any) -> None:
+    """What no translation could make a function of the image with a fixed shape."""
     if name == "aten.as_strided.default" and not node.args[0].meta["val"].is_contiguous():
         raise ValueError(
             f"its operator {name} looks at the memory of {node.args[0].name}, which does not lie "

@@ -69,6 +69,10 @@ REFUSED = {
     "detached": (lambda m, x: logits(m, x - x.detach()), "cuts gradients .*callback"),
     "no_grad": (cutting, "cuts gradients .*callback"),
     "random": (lambda m, x: logits(m, x + torch.rand_like(x)), "aten.rand_like.*random numbers"),
+    "random table": (
+        lambda m, x: logits(m, x + torch.rand(1, 1, 8, 8)),
+        "aten.rand.*random numbers",
+    ),
     "memory": (
         lambda m, x: logits(m, x.mT.as_strided((1, 1, 8, 8), (64, 64, 1, 8))),
         "the memory of",
