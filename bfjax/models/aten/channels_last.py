@@ -131,8 +131,10 @@ def channel_by_channel(function: Callable[..., Any], args: Any, kwargs: Any) -> 
 
 
 def mean_of_pixels(x: Any, dims: Any = None, keepdim: bool = False, *_: Any) -> Any:
-    """``aten.mean.dim``, where it is over all pixels of an image; else `None`."""
+    """``aten.mean.dim``, where it is over all pixels of a floating image; else `None`."""
     if not isinstance(x, ChannelsLast) or x.ndim != 4 or {d % 4 for d in dims or ()} != {2, 3}:
+        return None
+    if not jnp.issubdtype(x.array.dtype, jnp.floating):
         return None
     mean = pixels.pixel_mean(x.array)
     return ChannelsLast(mean) if keepdim else mean[:, 0, 0]

@@ -91,7 +91,7 @@ def call(target: str, *args: Any, **kwargs: Any) -> Any:
         return _named(result, x.ndim)
     function, result = OPERATORS[target], None
     if _has_channels_last((args, kwargs)):
-        if target in _OF_PIXELS:
+        if target in _OF_PIXELS and not kwargs:  # such as another type to count in
             result = _OF_PIXELS[target](*args)
         if result is not None:
             return result

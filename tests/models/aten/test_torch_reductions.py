@@ -1,9 +1,12 @@
 """Reductions, softmax and running sums against PyTorch."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bfjax.models import aten
 from bfjax.models.aten import reductions
+from bfjax.models.aten.channels_last import ChannelsLast, plain
 from tests.models.aten.cases import (
     array,
     case,
@@ -95,6 +98,22 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_is_as_in_torch(case):
     check(reductions.OPERATORS[case.name], case)
+
+
+OF_PIXELS = [
+    *(case("mean.dim", x, [2, 3], dtype=F32)
+      for x in (truth(1, 2, 8, 8), whole(1, 2, 8, 8), draw(1, 2, 8, 8))),
+    *(case("mean.dim", draw(1, 2, 8, 8), [-1, -2], keep) for keep in (False, True)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OF_PIXELS, ids=str)
+def test_a_mean_of_pixels_with_channels_last_is_as_in_torch(case):
+    def mean(x, *args, **kwargs):
+        x = ChannelsLast(jnp.moveaxis(x, 1, -1))
+        return plain(aten.call(case.name, x, *args, **kwargs))
+
+    check(mean, case)
 
 
 SOME = named(CASES, "sum.dim_IntList", "var.correction", "linalg_vector_norm", "_softmax")
