@@ -101,7 +101,7 @@ def load_target(
 
 def _one(text: str, image_size: int | None) -> Target:
     path = Path(text)
-    if path.suffix == ".onnx":
+    if path.suffix == ".onnx" and not path.is_dir():
         predict, side = models.load_onnx(path)
         digest, *others = map(_digest, [path, *(files := models.onnx_data(path))])
         record = models.Checkpoint("onnx", {}, digest, image_size=side or image_size)

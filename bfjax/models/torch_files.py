@@ -77,6 +77,8 @@ def is_torch_file(path: Path) -> bool:
     Returns:
       Whether `load_torch` reads it, or says why not.
     """
+    if path.is_dir():  # a checkpoint of bfjax may have any name
+        return False
     return path.suffix in SUFFIXES or (path.is_file() and _kind(path) is not None)
 
 

@@ -113,6 +113,12 @@ def test_an_onnx_file_answers_as_onnx_says(tmp_path, channels):
     np.testing.assert_allclose(batched[0], expected[0], rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["last.ckpt", "net.pt", "net.onnx"])
+def test_a_checkpoint_may_be_called_like_the_file_of_another_library(tmp_path, name):
+    target = targets.load_target(str(checkpoint(tmp_path / name)))
+    assert (target.name, target.is_checkpoint) == (name, True)
+
+
 @pytest.mark.slow
 def test_an_onnx_file_is_attacked_with_its_gradients(tmp_path):
     network(tmp_path / "net.onnx")

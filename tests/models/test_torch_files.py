@@ -67,7 +67,9 @@ def test_what_is_no_exported_network_is_refused_with_the_way_out(name, tmp_path)
 
 def test_other_files_are_not_taken_for_torchs(tmp_path):
     np.savez(tmp_path / "a.npz", np.ones(3))
-    for path in (tmp_path / "a.npz", text(tmp_path / "a.txt"), tmp_path, tmp_path / "none"):
+    folder = tmp_path / "last.ckpt"
+    folder.mkdir()
+    for path in (tmp_path / "a.npz", text(tmp_path / "a.txt"), folder, tmp_path / "none"):
         assert not models.is_torch_file(path)
     with pytest.raises(FileNotFoundError, match=r"none\.pt2 does not exist"):
         models.load_torch(tmp_path / "none.pt2")
