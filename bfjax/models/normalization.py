@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from bfjax.types import Image, Logits, Predict, as_pytree
 
 _XRV = (-1024.0, 1024.0)
+_ENDS = "two numbers, for black and white, or 'xrv'"
 
 
 def normalized(
@@ -47,15 +48,17 @@ def normalized(
       >>> predict(jnp.ones((4, 4, 1))).tolist()
       [200.0, 150.0, 100.0]
     """
-    ends = np.asarray(_XRV if input_range == "xrv" else input_range, np.float64)
-    means, stds = (np.asarray(numbers, np.float64).reshape(-1) for numbers in (mean, std))
+    is_xrv = isinstance(input_range, str) and input_range == "xrv"
+    ends = _numbers("input_range", _XRV if is_xrv else input_range, _ENDS)
+    means, stds = (
+        _numbers(name, given, "one number, or one a channel").reshape(-1)
+        for name, given in (("mean", mean), ("std", std))
+    )
     for name, numbers in (("input_range", ends), ("mean", means), ("std", stds)):
         if not np.isfinite(numbers).all():
             raise ValueError(f"{name} is {numbers.tolist()}, and must be finite")
     if ends.shape != (2,) or ends[0] == ends[1]:
-        raise ValueError(
-            f"input_range is {ends.tolist()}: two numbers, for black and white, or 'xrv'"
-        )
+        raise ValueError(f"input_range is {ends.tolist()}: {_ENDS}")
     if (stds <= 0).any():
         raise ValueError(f"std is {stds.tolist()}, and must be positive")
     if len({means.size, stds.size} - {0, 1}) > 1:
@@ -64,6 +67,13 @@ def normalized(
     scale, shift = (ends[1] - ends[0]) / stds, (ends[0] - means) / stds
     scale = np.broadcast_to(scale, shift.shape)
     return Partial(_call, jnp.asarray(scale), jnp.asarray(shift), as_pytree(predict))
+
+
+def _numbers(name: str, given: Any, allowed: str) -> np.ndarray:
+    try:
+        return np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {given!r}: {allowed}") from None
 
 
 def _call(

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 
 from bfjax.models import aten, torch_reader, torch_refusals
@@ -82,7 +83,7 @@ def from_torch(
         raise ValueError(f"route is 'export' or 'callback', got {route!r}")
     _import_torch()
     predict = routes[route](module, channels=channels, image_size=image_size)
-    if (tuple(input_range), mean, std) == ((0, 1), (), ()):
+    if np.array_equal(input_range, (0, 1)) and not np.size(mean) and not np.size(std):
         return predict
     return normalized(predict, input_range=input_range, mean=mean, std=std)
 

@@ -71,6 +71,31 @@ def test_what_cannot_be_is_refused(options, told):
         normalized(as_given, **options)
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"input_range": "XRV"},
+            "input_range is 'XRV': two numbers, for black and white, or 'xrv'",
+        ),
+        ({"mean": "imagenet"}, "mean is 'imagenet': one number, or one a channel"),
+        ({"std": ((1, 2), (3,))}, "std is .*: one number, or one a channel"),
+    ],
+)
+def test_what_are_no_numbers_is_refused(options, told):
+    with pytest.raises(ValueError, match=told):
+        normalized(as_given, **options)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_numbers_may_be_arrays():
+    options = {"input_range": (0, 255), "mean": (55, 105, 155), "std": (1, 2, 3)}
+    arrays = {name: np.array(numbers) for name, numbers in options.items()}
+    found = normalized(as_given, **arrays)(jnp.asarray(RGB))
+    np.testing.assert_array_equal(found, normalized(as_given, **options)(jnp.asarray(RGB)))
+
+
 def test_channels_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"of 2 channels, the image is \(4, 5, 3\)"):
         normalized(as_given, mean=(1, 2))(jnp.asarray(RGB))

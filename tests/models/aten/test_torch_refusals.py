@@ -213,6 +213,21 @@ def test_one_logit_of_a_torch_network_is_a_vector():
     assert jax.eval_shape(predict, jnp.zeros((8, 8, 1))).shape == (1,)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_what_a_torch_network_expects_may_be_arrays():
+    options = {"input_range": (0, 1), "mean": (0.4, 0.5, 0.6), "std": (1, 2, 3)}
+    arrays = {name: np.array(numbers) for name, numbers in options.items()}
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    image = jnp.asarray(draw_images(8, 8, 3))
+    found, expected = (
+        from_torch(pooled, channels=3, image_size=8, **numbers)(image)
+        for numbers in (arrays, options)
+    )
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match="input_range is 'XRV': two numbers"):
+        from_torch(pooled, channels=3, image_size=8, input_range="XRV")
+
+
 @pytest.mark.parametrize("kind", ["half", "bfloat16", "double"])
 def test_a_torch_network_of_another_precision_is_read_in_float32(kind):
     network = getattr(module(), kind)()
