@@ -69,7 +69,7 @@ def refuse_inputs(names: Any) -> None:
     """A classifier takes one image."""
     if len(names) != 1:
         raise ValueError(
-            f"the network takes {len(names)} inputs ({', '.join(names)}), not one image: "
+            f"the network takes {len(names)} inputs ({', '.join(map(str, names))}), not one image: "
             "wrap it in a module whose forward takes the image alone"
         )
 
@@ -187,4 +187,6 @@ def refuse_missing(graph: aten.Graph) -> None:
     missing = aten.missing(graph)
     if missing:
         named = ", ".join(f"{name} ({count})" for name, count in missing.items())
-        raise ValueError(f"the network uses operators without a translation, {named}: {_CALLBACK}")
+        raise ValueError(
+            f"it uses operators without a translation, {named}: leave them out, {_CALLBACK}"
+        )

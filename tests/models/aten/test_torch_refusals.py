@@ -93,7 +93,8 @@ def test_a_torch_network_that_cannot_be_read_is_refused_in_one_line(function, me
 
 def test_all_torch_operators_without_a_translation_are_named_at_once():
     with pytest.raises(
-        ValueError, match=r"_linalg_svd\S* \(2\), aten.linalg_inv\S* \(1\).*callback"
+        ValueError,
+        match=r"_linalg_svd\S* \(2\), aten.linalg_inv\S* \(1\): leave them out, .*callback",
     ):
         from_torch(module(untranslated), **OPTIONS)
 
@@ -139,6 +140,8 @@ def test_a_torch_network_of_two_inputs_is_refused():
     example = (torch.zeros(1, 1, 8, 8), torch.zeros(1))
     with pytest.raises(ValueError, match=r"takes 2 inputs \(image, age\)"):
         from_torch(torch.export.export(Two().eval(), example))
+    with pytest.raises(ValueError, match=r"takes 2 inputs \(image, 2\.0\)"):
+        from_torch(torch.export.export(Two().eval(), (example[0], 2.0)))
 
 
 @pytest.mark.usefixtures("unchecked")
