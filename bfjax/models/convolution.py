@@ -73,7 +73,10 @@ def resolve_padding(
             return total // 2, total - total // 2
         before, behind = (0, 0) if given == "valid" else _both(given)
         if not (isinstance(before, int) and isinstance(behind, int) and min(before, behind) >= 0):
-            raise ValueError(f"padding must be 'same', 'valid' or an int ≥ 0, got {padding!r}")
+            raise ValueError(
+                "padding must be 'same', 'valid', an int ≥ 0, (rows, columns) of them or "
+                f"((top, bottom), (left, right)), got {padding!r}"
+            )
         if n + before + behind < k:
             raise ValueError(f"a kernel of {k} does not fit {n} pixels with padding {padding!r}")
         return before, behind

@@ -142,6 +142,7 @@ def test_channel_sum_of_bfloat16_is_taken_in_float32():
     [
         (("full", (8, 8), (3, 3), 1), "'full'"),
         ((-1, (8, 8), (3, 3), 1), "-1"),
+        (((1, -1), (8, 8), (3, 3), 1), r"\(rows, columns\) .*, got \(1, -1\)"),
         (("same", (8, 8), (3, 3), 0), "stride must be at least 1, got 0"),
         (("valid", (2, 8), (3, 3), 1), "kernel of 3 does not fit 2 pixels"),
     ],
