@@ -105,7 +105,13 @@ def _translated(module: Any, *, channels: Any, image_size: Any) -> Partial:
     graph, weights = torch_reader.read(exported)
     torch_refusals.refuse_missing(graph)
     graph, arrays = aten.prepare(graph, weights, transform=jax.default_backend() == "cpu")
-    return Partial(_Forward(graph, shape), jax.device_put(arrays))
+    predict = Partial(_Forward(graph, shape), jax.device_put(arrays))
+    c, h, w = shape
+    try:
+        jax.eval_shape(predict, jax.ShapeDtypeStruct((h, w, c), jnp.float32))
+    except Exception as error:  # an operator may have some of its forms alone
+        raise torch_refusals.not_traced(error) from error
+    return predict
 
 
 @dataclasses.dataclass(frozen=True)

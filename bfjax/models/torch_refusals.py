@@ -104,11 +104,20 @@ def logits_of(output: Any, torch: Any) -> Any:
 
 def not_exported(error: Exception, shape: tuple[int, int, int]) -> ValueError:
     """What to say where `torch.export` fails."""
-    said = next((line for line in str(error).splitlines() if line.strip()), "").strip()[:200]
     return ValueError(
-        f"PyTorch cannot export the network for images {shape} "
-        f"({type(error).__name__}: {said}): change that, {_CALLBACK}"
+        f"PyTorch cannot export the network for images {shape} ({_said(error)}): "
+        f"change that, {_CALLBACK}"
     )
+
+
+def not_traced(error: Exception) -> ValueError:
+    """What to say where an operator has no such form in JAX."""
+    return ValueError(f"the network has no form in JAX ({_said(error)}): change that, {_CALLBACK}")
+
+
+def _said(error: Exception) -> str:
+    line = next((line for line in str(error).splitlines() if line.strip()), "").strip()
+    return f"{type(error).__name__}: {line[:200]}"
 
 
 def refuse_detached(exported: Any) -> None:

@@ -77,6 +77,10 @@ REFUSED = {
         lambda m, x: logits(m, x.mT.as_strided((1, 1, 8, 8), (64, 64, 1, 8))),
         "the memory of",
     ),
+    "mask": (
+        lambda m, x: logits(m, x.index_put((x > 0.5,), torch.zeros(3))),
+        r"no form in JAX \(ValueError: a mask of shape \(1, 1, 8, 8\).*callback",
+    ),
     "map": (lambda m, x: x, r"float32 \(1, 1, 8, 8\) for one image, not logits"),
     "classes": (lambda m, x: logits(m, x).argmax(1), "int64 .* not logits"),
     "dict": (lambda m, x: {"a": x, "b": x}, "returns a dict with a, b, in which no logits"),
