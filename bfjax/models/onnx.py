@@ -68,7 +68,10 @@ def load_onnx(path: str | Path) -> Imported:
     predict = Partial(Partial(_call, function, channels), weights)
     image = jax.ShapeDtypeStruct((side or 32, side or 32, 1), np.float32)
     if failed := _gradient_fails(predict, image):
-        where = _without_gradient(runtime, onnx.load(str(path)), sample)
+        try:
+            where = _without_gradient(runtime, onnx.load(str(path)), sample)
+        except Exception:  # nodes alone may need what only the whole model says
+            where = "whole"
         raise ValueError(
             f"{path} has no gradient: that of its {where} fails ({failed}); {_INSTEAD}"
         )
@@ -124,7 +127,7 @@ def _gradient_fails(function: Any, inputs: Any) -> str | None:
     try:
         jax.eval_shape(jax.grad(total), inputs)
     except Exception as error:  # JAX raises many kinds
-        return str(error).partition("\n")[0].partition(". ")[0]
+        return str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
     return None
 
 

@@ -190,6 +190,25 @@ def test_what_cannot_be_loaded_is_named(tmp_path, make, word):
         targets.load_target(str(make(tmp_path)))
 
 
+def test_a_gradient_that_fails_without_a_word_is_named_too(tmp_path, monkeypatch):
+    network(tmp_path / "a.onnx")
+    made = []
+
+    def fails(*_):
+        raise AssertionError
+
+    def convert(*_):
+        if made:  # node by node
+            raise RuntimeError("a node that cannot be alone")
+        made.append(fails)
+        return fails, {}
+
+    monkeypatch.setattr("jaxonnxruntime.call_onnx.call_onnx_model", convert)
+    told = r"a\.onnx has no gradient: that of its whole fails \(AssertionError\)"
+    with pytest.raises(ValueError, match=told):
+        targets.load_target(str(tmp_path / "a.onnx"))
+
+
 BROKEN = """
 import sys
 import jax
