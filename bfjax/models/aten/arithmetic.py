@@ -31,6 +31,11 @@ def _sign(x: Array) -> Array:
     return (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)
 
 
+def _direction(x: Array) -> Array:
+    """The sign, and z/|z| of complex numbers."""
+    return lax.sign(x) if jnp.iscomplexobj(x) else _sign(x)
+
+
 def _rounding(function: Callable) -> Callable:
     return lambda x: function(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
@@ -148,7 +153,7 @@ _INEXACT = {
     "tanh": jnp.tanh, "atan2": jnp.arctan2, "hypot": jnp.hypot,
 }  # fmt: skip
 _EXACT = {
-    "abs": absolute, "neg": jnp.negative, "sign": _sign, "sgn": _sign, "square": jnp.square,
+    "abs": absolute, "neg": jnp.negative, "sign": _sign, "sgn": _direction, "square": jnp.square,
     "isfinite": jnp.isfinite, "isinf": jnp.isinf, "isnan": jnp.isnan,
     "bitwise_not": jnp.bitwise_not, "logical_not": jnp.logical_not,
     "logical_and": jnp.logical_and, "logical_or": jnp.logical_or, "logical_xor": jnp.logical_xor,

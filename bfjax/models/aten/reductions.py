@@ -44,9 +44,14 @@ def _moments(x: Array, dim: Axes, correction: float, keepdim: bool) -> tuple[Arr
     over = axes(x, dim)
     mean = jnp.mean(x, axis=over, keepdims=True)
     count = math.prod(x.shape[axis] for axis in over)
-    total = jnp.sum(jnp.square(x - mean), axis=over, keepdims=keepdim)
-    variance = total / jnp.asarray(max(0, count - correction), x.dtype)
+    total = jnp.sum(_squared_size(x - mean), axis=over, keepdims=keepdim)
+    variance = total / jnp.asarray(max(0, count - correction), total.dtype)
     return variance, mean if keepdim else jnp.squeeze(mean, over)
+
+
+def _squared_size(x: Array) -> Array:
+    """|x|², real for complex numbers too."""
+    return jnp.square(x.real) + jnp.square(x.imag) if jnp.iscomplexobj(x) else jnp.square(x)
 
 
 def _root(x: Array, power: float = 0.5) -> Array:
@@ -79,9 +84,9 @@ def _norm(
     over = {"axis": axes(x, dim), "keepdims": keepdim}
     x = cast(x, dtype)
     if ord == 2:
-        return _root(jnp.sum(jnp.square(x), **over))
+        return _root(jnp.sum(_squared_size(x), **over))
     if ord == 0:
-        return jnp.sum((x != 0).astype(x.dtype), **over)
+        return jnp.sum((x != 0).astype(x.real.dtype), **over)
     size = absolute(x)
     if math.isinf(ord):
         return (jnp.max if ord > 0 else jnp.min)(size, **over)

@@ -36,6 +36,7 @@ CASES = [
     *(case(n, MASK) for n in ("exp", "sigmoid")),
     case("exp", HALF),
     *(case(n, x) for n in ("abs", "neg", "sign", "sgn", "square") for x in (X, COUNTS)),
+    *(case(n, array(3 + 4j, -2j, 0, dtype=np.complex64)) for n in ("abs", "neg", "sgn", "square")),
     *(case(n, x) for n in ("ceil", "floor", "round", "trunc") for x in (X, COUNTS)),
     case("round", array(0.5, 1.5, 2.5, -0.5)),
     case("round.decimals", draw(5), decimals=2),

@@ -52,6 +52,12 @@ def _filtered(x):
     return fft.irfft2(half * half.abs(), s=(8, 8), norm="ortho")
 
 
+def _spectrum(x):
+    z = import_torch().fft.rfft2(x)
+    sizes = (z.norm(dim=3), z.norm(3, dim=3), z.var(3), z.std(3), z.abs().sum(3))
+    return import_torch().stack([*sizes, z.sgn().real.sum(3)])
+
+
 def _masked(x):
     mask = import_torch().ones(8, 8, dtype=import_torch().bool).tril()
     mask[2] = False
@@ -67,6 +73,7 @@ PROGRAMS = {
     "masked": _masked,
     "grouped": _grouped_attention,
     "filtered": _filtered,
+    "measured in frequencies": _spectrum,
     **{f"resized, {mode}": lambda x, m=mode: _f().interpolate(x, scale_factor=1.5, mode=m)
        for mode in ("nearest", "nearest-exact", "bilinear", "bicubic")},
     "resized smoothly": lambda x: _f().interpolate(x, (5, 9), mode="bicubic", antialias=True),

@@ -24,6 +24,7 @@ from tests.models.aten.cases import (
 X, POINT, COUNTS, MASK = draw(2, 3, 4), scalar(1.5), whole(2, 3, 4), truth(2, 3, 4)
 HALF = X.astype(np.float16)
 TIES = array(1, 2, 2, 0, 2)
+SPECTRUM = array([3 + 4j, 2j, 0], [-1, 1j, 1 - 1j], dtype=np.complex64)
 ZEROS = array([0, 0, 0], [3, 4, 0])
 F16, F32, F64, I64 = map(np.dtype, ("f2", "f4", "f8", "i8"))
 DIMS = ([0], [-1], [0, 2], [-1, 0], [])
@@ -68,6 +69,9 @@ CASES = [
     *(case("linalg_vector_norm", ZEROS, p, [1]) for p in (2, 3, 1)),
     *(case("linalg_vector_norm", X, 2, dim, True) for dim in ([1], [-1, 0], None)),
     case("linalg_vector_norm", HALF, 2, [1], dtype=F32),
+    *(case("linalg_vector_norm", SPECTRUM, p, [1]) for p in (2, 1, 0, 3, np.inf)),
+    *(case(f"{n}.correction", SPECTRUM, [1], correction=c) for n in SPREADS for c in (0, 1)),
+    *(case(n, SPECTRUM) for n in ("sum", "mean", "prod")),
     case("linalg_vector_norm", array(1, -2, 2), np.inf),
     case("norm.Scalar", X),
     case("norm.Scalar", X, 1),
