@@ -45,8 +45,9 @@ def from_torch(
     `logits`. It is read with float32 weights on the CPU; the module itself stays as it is. Batch
     norms are folded into the convolutions before them.
 
-    Gradients are PyTorch's, at kinks too. Convolutions and maxima differentiate in reverse mode; a
-    second time in reverse mode again.
+    Gradients are PyTorch's, at kinks too; those of a `torch.autograd.Function` where they are the
+    derivative of its forward, which is all that `torch.export` keeps. Convolutions and maxima
+    differentiate in reverse mode; a second time in reverse mode again.
 
     Args:
       module: a `torch.nn.Module` in evaluation mode, or a `torch.export.ExportedProgram`, of a
@@ -65,8 +66,9 @@ def from_torch(
     Raises:
       ImportError: PyTorch is not installed.
       ValueError: the network is in training mode, takes several inputs, changes its buffers,
-        decides shapes by the image, draws random numbers, returns no logits, or uses operators
-        that have no translation, which the message has all.
+        decides shapes by the image, draws random numbers, returns no logits, has a
+        `torch.autograd.Function` with another gradient than its forward, or uses operators that
+        have no translation, which the message has all.
 
     Example:
       >>> from bfjax.models import from_torch
@@ -159,9 +161,10 @@ def _exported(torch: Any, module: Any, shape: tuple[int, int, int]) -> Any:
         def forward(self, image):
             return torch_refusals.logits_of(self.network(image), torch)
 
+    network = Logits()
     with quietly():
         try:
-            exported = torch.export.export(Logits(), (torch.zeros(1, *shape),), strict=False)
+            exported = torch.export.export(network, (torch.zeros(1, *shape),), strict=False)
         except torch_refusals.Refused as error:
             raise ValueError(str(error)) from None
         except Exception as error:  # PyTorch raises many kinds
@@ -170,10 +173,11 @@ def _exported(torch: Any, module: Any, shape: tuple[int, int, int]) -> Any:
         table = torch.export.default_decompositions()
         for operator in [operator for operator in table if str(operator) in aten.WHOLE]:
             del table[operator]
-        exported = exported.run_decompositions(table)
-    torch_refusals.refuse_mutations(exported)
-    torch_refusals.refuse_output(exported)
-    return exported
+        decomposed = exported.run_decompositions(table)
+        torch_refusals.refuse_mutations(decomposed)
+        torch_refusals.refuse_output(decomposed)
+        torch_refusals.refuse_own_gradients(torch, network, exported.module(), shape)
+    return decomposed
 
 
 @contextmanager

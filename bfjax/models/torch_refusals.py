@@ -135,6 +135,42 @@ def refuse_detached(exported: Any) -> None:
                 )
 
 
+def refuse_own_gradients(torch: Any, network: Any, traced: Any, shape: tuple[int, ...]) -> None:
+    """A `torch.autograd.Function` is traced forward: its backward must be what that gives."""
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            image = torch.rand((1, *shape), generator=torch.Generator().manual_seed(0))
+            logits = network(image.requires_grad_())
+            own = sorted(_functions(logits.grad_fn))
+            if not own:
+                return
+            weights = torch.linspace(1, 2, logits.numel()).view_as(logits)
+            found, expected = (
+                torch.autograd.grad((one * weights).sum(), image, materialize_grads=True)[0]
+                for one in (traced(image), logits)
+            )
+    except Exception as error:  # PyTorch raises many kinds
+        raise ValueError(f"the network fails in PyTorch itself ({_said(error)})") from error
+    if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item()):
+        raise ValueError(
+            f"its torch.autograd.Function ({', '.join(own)}) has another gradient than what it "
+            f"computes: leave that out, {_CALLBACK}"
+        )
+
+
+def _functions(last: Any) -> set[str]:
+    """The names of the `torch.autograd.Function`s that led to a result."""
+    seen, waiting, names = set(), [last], set()
+    while waiting:
+        step = waiting.pop()
+        if step is not None and step not in seen:
+            seen.add(step)
+            waiting += [before for before, _ in step.next_functions]
+            if hasattr(step, "_forward_cls"):  # PyTorch's own steps have none
+                names.add(step._forward_cls.__name__)
+    return names
+
+
 def _draws(node: Any, name: str, torch: Any) -> bool:
     """Whether an operator draws random numbers; attention does only where it drops out."""
     if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):

@@ -78,8 +78,12 @@ REFUSED = {
         "the memory of",
     ),
     "mask": (
-        lambda m, x: logits(m, x.index_put((x > 0.5,), torch.zeros(3))),
+        lambda m, x: logits(m, x.index_put((x < 2,), torch.zeros(64))),
         r"no form in JAX \(ValueError: a mask of shape \(1, 1, 8, 8\).*callback",
+    ),
+    "failing": (
+        lambda m, x: logits(m, x.index_put((x > 2,), torch.zeros(3))),
+        r"fails in PyTorch itself \(\w+Error: ",
     ),
     "map": (lambda m, x: x, r"float32 \(1, 1, 8, 8\) for one image, not logits"),
     "classes": (lambda m, x: logits(m, x).argmax(1), "int64 .* not logits"),
@@ -250,6 +254,55 @@ def test_a_torch_network_of_another_precision_is_read_in_float32(kind):
     )
     with pytest.raises(ValueError, match=r"takes images of torch.*module.float\(\)"):
         from_torch(exported)
+
+
+class Rounds(torch.autograd.Function):
+    """A straight-through estimator."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.round()
+
+    @staticmethod
+    def backward(ctx, slope):
+        return slope
+
+
+class Swish(torch.autograd.Function):
+    """Saves its input alone, as EfficientNets do."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x.sigmoid()
+
+    @staticmethod
+    def backward(ctx, slope):
+        (x,) = ctx.saved_tensors
+        gate = x.sigmoid()
+        return slope * gate * (1 + x * (1 - gate))
+
+
+def test_a_torch_function_with_another_gradient_is_refused():
+    apply = Rounds.apply  # named before anything is read
+    network = module(lambda m, x: logits(m, apply(4 * x)))
+    with pytest.raises(ValueError, match=r"autograd.Function \(Rounds\) .*callback"):
+        from_torch(network, **OPTIONS)
+    with torch.inference_mode(), pytest.raises(ValueError, match="Rounds"):
+        from_torch(network, **OPTIONS)
+    with pytest.warns(UserWarning, match="through a callback"):
+        predict = from_torch(network, **OPTIONS, route="callback")
+    slope = jax.grad(lambda image: predict(image)[0])(jnp.asarray(draw_images(8, 8, 1)))
+    np.testing.assert_allclose(slope.ravel(), 4 * network.head.weight[0].detach(), rtol=1e-5)
+
+
+def test_a_torch_function_with_its_own_gradient_is_read():
+    network = module(lambda m, x: logits(m, Swish.apply(x)))
+    x = torch.from_numpy(draw_images(8, 8, 1)).requires_grad_()
+    network(x[None])[0, 0].backward()
+    predict = from_torch(network, **OPTIONS)
+    found = jax.grad(lambda image: predict(image)[0])(jnp.asarray(x.detach().numpy()))
+    np.testing.assert_allclose(found, x.grad, rtol=1e-5, atol=1e-7)
 
 
 def test_what_depends_on_no_image_is_computed_by_torch():
