@@ -46,6 +46,9 @@ BEFORE: dict[str, Any] = {
 """The options of `bfjax attack`, and so of `attacks.bias_field` and `attacks.paper`, of results
 that name no border."""
 _PAPERS = ("bias_field", "paper")
+# what None stands for, unless the field is bounded
+_UNBOUNDED: dict[str, Any] = {"step_size": 0.06, "num_steps": 10, "iterate": "last"}
+_BOUNDS = ("max_log_field", "max_log_range")
 # others whose options are noted with results
 _OTHERS = (attacks.bounded_field, field.polynomial_tps, field.legendre, field.cosine)
 
@@ -181,10 +184,29 @@ class _Completed(ast.NodeTransformer):
         taken, name = self.taken.get(node.func.id, {}), node.func.id
         options = {k.arg: k.value for k in node.keywords if k.arg is not None}
         options |= {k: _parsed(repr(v)) for k, v in taken.items() if k not in options}
+        if name in _PAPERS and all(_is_none(options.get(k)) for k in _BOUNDS):
+            options = self._unbounded(options, node)
         if self.canonical:
             options = {k: _parsed(_plain(k, v)) for k, v in sorted(options.items())}
         keywords = [ast.keyword(k, v) for k, v in options.items()]
         return ast.Call(ast.Name("bias_field" if name in _PAPERS else name), node.args, keywords)
+
+    def _unbounded(self, options: dict[str, ast.expr], node: ast.Call) -> dict[str, ast.expr]:
+        """With what None stands for; in words, without that, where nobody has said it."""
+        meant = {k: _parsed(repr(v)) for k, v in _UNBOUNDED.items()}
+        full = {k: meant[k] if k in meant and _is_none(v) else v for k, v in options.items()}
+        if self.canonical:
+            return full
+        said = {k.arg for k in node.keywords}
+        return {
+            k: v
+            for k, v in full.items()
+            if k in said or k not in meant or _plain(k, v) != _plain(k, meant[k])
+        }
+
+
+def _is_none(node: ast.expr | None) -> bool:
+    return node is None or (isinstance(node, ast.Constant) and node.value is None)
 
 
 def _parsed(text: str) -> ast.expr:
@@ -275,6 +297,9 @@ def in_words_of(
     """
     zeros = [k for k in ZERO_IF_ABSENT & before.keys() if not (before[k] or settings.get(k))]
     same = {name: before[name] for name in zeros}
+    if all(settings.get(name) is None for name in _BOUNDS):
+        usual = [k for k, v in _UNBOUNDED.items() if k in settings and before.get(k) == v]
+        same |= {name: before[name] for name in usual if settings[name] is None}
     known, text = before.get("attack"), settings.get("attack")
     if known is None or text is None:
         return same

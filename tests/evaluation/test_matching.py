@@ -60,6 +60,7 @@ def cell_of(model, root, **options):
     )
 
 
+@pytest.mark.filterwarnings("ignore:.* says the same of:UserWarning")  # it does
 def test_class_ten_is_output_ten(tmp_path):
     root = folders(tmp_path / "images", map(str, range(12)))
     assert attack(root, "twelve", tmp_path / "out", "--split", "all") == 0

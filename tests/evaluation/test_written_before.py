@@ -31,6 +31,7 @@ def attack_options(**changes):
     options = {"data": "phantom", "num_images": 6, "batch_size": 4, "num_steps": 5, "gallery": 2}
     options |= {"max_change": None, "max_log_field": 0.7, "l1_coefficients": 0.0}
     options |= {"border": "free", "max_warp_gradient": None, "log_field_bound": "clip"}  # of then
+    options |= {"step_size": 0.06, "iterate": "last"}  # which a bound has come to change
     return AttackConfig(
         model="model", out=Path("attack"), grid_size=3, degree=3, **options | changes
     )
