@@ -107,6 +107,16 @@ def test_numbers_and_order_do_not_tell_attacks_apart():
     assert not meaning.same_attack(one, words.replace("degree=3", "degree=4"))
 
 
+def test_steps_that_were_named_are_those_of_today_unless_a_bound_changes_them():
+    steps = {"step_size": 0.06, "num_steps": 10, "iterate": "last"}
+    for text, same in (("bias_field", True), ("bias_field(max_log_range=0.4)", False)):
+        before = {"attack": text, "defaults": {"bias_field": steps}}
+        assert meaning.same_attack(before, text) == same
+        assert (meaning.in_todays_words(before) == text) == same
+        again = {"attack": meaning.in_todays_words(before), "defaults": meaning.defaults(text)}
+        assert meaning.same_attack(before, again["attack"])
+
+
 def test_the_encoding_is_noted():
     for text, expected in (
         ("bias_field", "linear"),
