@@ -25,7 +25,12 @@ class _Found(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RandomSearch:
-    """See `random_search`."""
+    """See `random_search`.
+
+    Attributes:
+      threat: what light is allowed.
+      num_queries: forward passes.
+    """
 
     threat: Threat
     num_queries: int = dataclasses.field(metadata={"static": True})
