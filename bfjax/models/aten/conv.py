@@ -64,13 +64,16 @@ def convolve(
     kernel: Kernel | Transformed,
     bias: Float[Array, " c_out"] | None,
     stride: Sequence[int],
-    padding: Sequence[int],
+    padding: Sequence[int | Sequence[int]],
     dilation: Sequence[int],
     transposed: bool,
     output_padding: Sequence[int],
     groups: int,
 ) -> Array:
-    """``aten.convolution`` with a kernel from `as_kernel`, or in Winograd's form."""
+    """``aten.convolution`` with a kernel from `as_kernel`, or in Winograd's form.
+
+    Its padding may also be pairs, of what is before and after.
+    """
     if isinstance(kernel, Transformed):
         y = winograd_conv2d(x, kernel)
     else:
@@ -82,7 +85,8 @@ def convolve(
         if transposed:
             y = _transposed(x, kernel, strides, pads, steps, extra, groups)
         else:
-            y = _correlated(x, kernel, strides, pads, steps, groups)
+            pairs = [(p, p) if isinstance(p, int) else tuple(p) for p in pads]
+            y = _correlated(x, kernel, strides, tuple(pairs), steps, groups)
     return y if bias is None else y + per_channel(bias, y)
 
 
@@ -96,7 +100,7 @@ def _correlated(x: Array, kernel: Array, strides: Any, pads: Any, steps: Any, gr
     if plain:
         return _grouped(x, kernel, strides[0], pads, groups)
     return lax.conv_general_dilated(
-        x, kernel, strides, [(p, p) for p in pads],
+        x, kernel, strides, pads,
         rhs_dilation=steps, feature_group_count=groups, dimension_numbers=_numbers(x.ndim),
     )  # fmt: skip
 

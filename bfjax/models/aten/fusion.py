@@ -2,6 +2,7 @@
 
 - A batch normalisation by running averages is a scale and a shift; behind a convolution that nobody
   else sees it goes into the convolution's weights (in float64).
+- Zeros around an image that only a convolution sees are that convolution's padding.
 - Kernels are laid out as the convolutions take them, wide 3×3 ones as Winograd's rule does.
 - A maximum over windows whose indices nobody takes has none.
 """
@@ -9,7 +10,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from bfjax.models.aten.graph import Graph, Node, Value, renamed
 
 _CONVOLUTION = "aten.convolution.default"
 _BATCH_NORM = "bfjax.batch_norm"
+_PAD = "aten.constant_pad_nd.default"
 _FIRST_ONLY = {
     "aten._native_batch_norm_legit_no_training.default": _BATCH_NORM,
     "aten.max_pool2d_with_indices.default": "bfjax.max_pool2d",
@@ -43,7 +45,13 @@ def prepare(
     graph = _first_of_several(graph)
     given = _Given(dict(weights), graph.users())
     nodes, folded = [], {}
+    zeros = {node.name: node for node in graph.nodes if _is_padding(node, given)}
     for node in graph.nodes:
+        if node.name in zeros:
+            folded[node.name] = folded.get(node.args[0].name, node.args[0].name)
+            continue
+        if node.target == _CONVOLUTION and (pad := zeros.get(node.args[0].name)):
+            node = _with_padding(node, pad.args[1])
         follower = _norm_behind(node, given) if node.target == _CONVOLUTION else None
         if node.target == _CONVOLUTION and given.has(node.args[1:3]):
             node = _convolution(node, follower, given, transform=transform)
@@ -93,6 +101,32 @@ def _first_of_several(graph: Graph) -> Graph:
         elif node.name not in renames:
             nodes.append(renamed(node, renames))
     return Graph(graph.inputs, tuple(nodes), renames.get(graph.output, graph.output))
+
+
+def _is_padding(node: Node, given: _Given) -> bool:
+    """Whether it puts zeros around an image, for one convolution that has weights."""
+    users = given.users.get(node.name, [])
+    if node.target != _PAD or len(users) != 1 or users[0].target != _CONVOLUTION:
+        return False
+    _, widths, *value = node.args
+    plain = value in ([], [0]) and min(widths) >= 0 and len(widths) <= 4
+    (user,) = users
+    image, transposed = user.args[0] == Value(node.name), user.args[6]
+    two_axes = len(user.args[3]) == 2
+    return plain and image and two_axes and not transposed and given.has(user.args[1:3])
+
+
+def _with_padding(node: Node, widths: Sequence[int]) -> Node:
+    """A convolution that also pads: PyTorch names pairs of widths from the last axis on."""
+    x, weight, bias, stride, padding, *rest = node.args
+    pairs = [widths[i : i + 2] for i in range(0, len(widths), 2)][::-1]
+    pairs = [(0, 0)] * (2 - len(pairs)) + pairs
+    sides = tuple(
+        (p + before, p + after) for p, (before, after) in zip(padding, pairs, strict=True)
+    )
+    even = all(before == after for before, after in sides)
+    padding = tuple(before for before, _ in sides) if even else sides
+    return dataclasses.replace(node, args=(x, weight, bias, stride, padding, *rest))
 
 
 def _norm_behind(node: Node, given: _Given) -> Node | None:

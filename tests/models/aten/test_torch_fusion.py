@@ -57,6 +57,17 @@ NETS = {
         lambda x, a, b, n: n(a(x)) - n(b(x)),
         {"a": conv(2, 3), "b": conv(2, 3), "n": nn.BatchNorm2d(3)}, 0,
     ),
+    "zeros around": (
+        lambda x, z, a, n: n(a(z(x))),
+        {
+            "z": nn.ConstantPad2d((0, 1, 2, 1), 0.0),
+            "a": conv(2, 3, stride=2), "n": nn.BatchNorm2d(3),
+        }, 0,
+    ),
+    "as many zeros": (
+        lambda x, z, a, b: a(z(x)) - b(x),
+        {"z": nn.ZeroPad2d(1), "a": nn.Conv2d(2, 3, 3), "b": conv(2, 3)}, 0,
+    ),
     "seen twice": (seen_twice, {"stem": conv(2, 3), "norm": nn.BatchNorm2d(3)}, 1),
     "before": (lambda x, n, a: a(n(x)), {"n": nn.BatchNorm2d(2), "a": conv(2, 3)}, 1),
     "by the image": (
@@ -82,6 +93,7 @@ def test_batch_norms_of_torch_go_into_convolutions_where_that_is_exact(forward, 
     np.testing.assert_allclose(predict(jnp.asarray(image)), expected, rtol=1e-5, atol=1e-5)
     found = targets(predict)
     assert found["bfjax.affine"] == norms
+    assert not found["aten.constant_pad_nd.default"]
     assert not any("batch_norm" in name for name in found)
 
 
