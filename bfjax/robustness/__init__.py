@@ -3,10 +3,12 @@
 - `audit`: the whole test, of a set of images; `FLAGS` says what may be wrong with it.
 - `light`: what the test allows, smooth light within a log-range; `TIERS` are the ranges reported.
 - `worst_case`: the worst that is found within a log-range, a union of attacks.
-- `smallest_range`: how uneven the light must be before the classifier errs.
+- `smallest_range`: how uneven the light must be before the classifier errs; `smallest_rms`
+  measures it by its root mean square.
 - `misuse`: the worst that a machine's set-up does.
 - `universal`: one light for a whole data set.
-- `correct_polynomial`, `correct_homomorphic`: corrections before the classifier (`corrected`).
+- `correct_polynomial`, `correct_homomorphic`: corrections before the classifier (`corrected`);
+  `judge_correction` says what they are worth against an attacker, of `ATTACKERS`.
 
 Those of one image are mapped over batches by `jax.vmap`:
 
@@ -26,20 +28,25 @@ from bfjax.robustness.corrections import (
     corrected,
     straight_through,
 )
+from bfjax.robustness.judging import ATTACKERS, Judged, judge_correction
 from bfjax.robustness.machine import misuse
 from bfjax.robustness.random_search import RandomSearch, margin_of, random_search
 from bfjax.robustness.smallest_range import SmallestRange, smallest_range
+from bfjax.robustness.smallest_rms import SmallestRMS, smallest_rms
 from bfjax.robustness.threat import DEGREE, TIERS, Exposure, Threat, light
 from bfjax.robustness.universal import Universal, universal
 from bfjax.robustness.worst_case import WorstCase, attacks_within, worst_case, worst_of
 
 __all__ = [
+    "ATTACKERS",
     "DEGREE",
     "FLAGS",
     "TIERS",
     "Audit",
     "Exposure",
+    "Judged",
     "RandomSearch",
+    "SmallestRMS",
     "SmallestRange",
     "Threat",
     "Universal",
@@ -49,11 +56,13 @@ __all__ = [
     "correct_homomorphic",
     "correct_polynomial",
     "corrected",
+    "judge_correction",
     "light",
     "margin_of",
     "misuse",
     "random_search",
     "smallest_range",
+    "smallest_rms",
     "straight_through",
     "universal",
     "worst_case",

@@ -18,7 +18,7 @@ from bfjax.robustness.random_search import RandomSearch, margin_of
 from bfjax.robustness.smallest_range import parts
 from bfjax.robustness.threat import TIERS, Exposure, Threat, light
 from bfjax.robustness.worst_case import attacks_within
-from bfjax.types import Attack, Predict, PRNGKey, as_key, as_pytree
+from bfjax.types import Predict, PRNGKey, as_key, as_pytree
 
 FLAGS = {
     "randomised": "The classifier answers the same image differently: every rate is of its luck "
@@ -166,11 +166,8 @@ class _Test:
         self.survived = np.zeros(count, bool)
 
     def batches(self, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Numbers of images, filled up to whole batches, and which of them count."""
-        for at in range(0, len(chosen), self.batch_size):
-            part = chosen[at : at + self.batch_size]
-            filled = np.resize(part, self.batch_size)
-            yield filled, np.arange(self.batch_size) < len(part)
+        """See `programs.batches`."""
+        return programs.batches(chosen, self.batch_size)
 
     def clean(self) -> None:
         """The answers without light."""
@@ -235,7 +232,7 @@ class _Test:
                 result = run_batch(attack, self.predict, images, labels, key=keys, warn=False)
                 here, logits = chosen[real], np.asarray(result.logits)[real]
                 self.offer(here, np.asarray(result.params)[real], logits)
-                self.gradients[here] += _spent(attack, result, real)
+                self.gradients[here] += programs.gradients(attack, result)[real]
                 if isinstance(attack, RandomSearch):
                     self.flags["gradient_free"][here] |= self.wrong(logits, here)
         self.survived |= undecided & (self.smallest > self.tiers[number])
@@ -280,10 +277,3 @@ class _Test:
             self.gradients,
             self.flags,
         )
-
-
-def _spent(attack: Attack | Any, result: Any, real: np.ndarray) -> np.ndarray | int:
-    """Gradients of each image; a step after which nothing changes is none."""
-    if not isinstance(attack, Attack):
-        return attack.max_gradients
-    return (~np.asarray(result.trace.stopped)[real]).sum(1)

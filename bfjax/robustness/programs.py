@@ -1,17 +1,27 @@
-"""What an audit compiles: functions of one image, mapped over a batch."""
+"""What an audit compiles: functions of one image, mapped over batches of one size."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from bfjax.robustness.random_search import margin_of
 from bfjax.robustness.smallest_range import finish as last
 from bfjax.robustness.smallest_range import start as first
 from bfjax.robustness.smallest_range import step as once
+from bfjax.types import Attack
+
+
+def batches(chosen: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Numbers of images, filled up to whole batches, and which of them count."""
+    for at in range(0, len(chosen), batch_size):
+        part = chosen[at : at + batch_size]
+        yield np.resize(part, batch_size), np.arange(batch_size) < len(part)
 
 
 @jax.jit
@@ -33,7 +43,13 @@ def clean(threat: Any, predict: Any, images: Any, labels: Any) -> tuple[Array, A
 def drawn(threat: Any, predict: Any, images: Any, keys: Any) -> tuple[Array, Array]:
     """Random lights, and the answers under them."""
     params = jax.vmap(threat.draw)(keys)
-    return params, jax.vmap(lambda c, x: predict(threat.perturbation.apply(c, x)))(params, images)
+    return params, lit(threat, predict, images, params)
+
+
+@jax.jit
+def lit(threat: Any, predict: Any, images: Any, params: Any) -> Array:
+    """The answers under given lights."""
+    return jax.vmap(lambda c, x: predict(threat.perturbation.apply(c, x)))(params, images)
 
 
 @jax.jit
@@ -52,3 +68,10 @@ def step(threat: Any, predict: Any, images: Any, labels: Any, state: Any, part: 
 def finish(threat: Any, predict: Any, images: Any, labels: Any, state: Any) -> Any:
     """`smallest_range.finish` of a batch."""
     return jax.vmap(last, (None, None, 0, 0, 0))(threat, predict, images, labels, state)
+
+
+def gradients(attack: Any, result: Any) -> np.ndarray:
+    """Spent on each image of a batch; a step after which nothing changes is none."""
+    if isinstance(attack, Attack):
+        return (~np.asarray(result.trace.stopped)).sum(1)
+    return np.full(len(result.logits), attack.max_gradients)

@@ -71,7 +71,7 @@ class RandomSearch:
         best, drawn = jax.lax.scan(
             draw, asked(threat.perturbation.init(image, None)), keys[:num_draws]
         )
-        first = 0.1 * jnp.asarray(threat.max_log_range, best.params.dtype)
+        first = 0.1 * jnp.asarray(threat.largest, best.params.dtype)
         (best, _), later = jax.lax.scan(near, (best, first), keys[num_draws:])
         found = perturb(best.params, image)
         return AttackResult(found, best.params, best.logits, jnp.concatenate([drawn, later]))

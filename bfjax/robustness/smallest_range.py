@@ -86,11 +86,32 @@ def smallest_range(
     Constraints*, NeurIPS 2021, here with the log-range in place of a norm.
     """
     check_numbers(above=0, below=math.inf, largest=largest)
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
     threat = light(
         image.shape, max_log_range=largest, exposure=exposure, encoding=encoding, gamma=gamma
     )
+    return search(threat, predict, image, label, num_steps=num_steps)
+
+
+def search(
+    threat: Threat, predict: Predict, image: Image, label: Label, *, num_steps: int
+) -> SmallestRange:
+    """The smallest light of any kind, see `smallest_range`.
+
+    Args:
+      threat: of the largest size.
+      predict: the classifier.
+      image: (h, w, c).
+      label: the true class.
+      num_steps: gradients.
+
+    Returns:
+      What was found; its `log_range` is the size of the threat.
+
+    Raises:
+      ValueError: for less than one step.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
     state, _ = jax.lax.scan(
         lambda state, part: (step(threat, predict, image, label, state, part), None),
         start(threat, image),
@@ -136,7 +157,7 @@ def start(threat: Threat, image: Image) -> State:
       The state before the first step.
     """
     none = threat.perturbation.init(image, None)
-    return State(none, jnp.asarray(threat.max_log_range, jnp.float32), (jnp.float32(jnp.inf), none))
+    return State(none, jnp.asarray(threat.largest, jnp.float32), (jnp.float32(jnp.inf), none))
 
 
 def step(
@@ -169,7 +190,7 @@ def step(
     change = _falling(_FIRST_CHANGE, _LAST_CHANGE, part)
     longer = jnp.where(jnp.isfinite(best[0]), rho * (1 + change), there - margin / rise)
     rho = jnp.where(wrong, jnp.minimum(rho, there) * (1 - change), longer)
-    rho = jnp.clip(rho, jnp.finfo(rho.dtype).eps, threat.max_log_range).astype(jnp.float32)
+    rho = jnp.clip(rho, jnp.finfo(rho.dtype).eps, threat.largest).astype(jnp.float32)
     length = _falling(_FIRST_STEP, _LAST_STEP, part) * rho
     return State(threat.scaled(rho).within(c + length * unit, image), rho, best)
 

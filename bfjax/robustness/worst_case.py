@@ -69,7 +69,7 @@ def attacks_within(threat: Threat, *, findings: bool = False) -> dict[str, Attac
     Diverse Parameter-free Attacks*, ICML 2020, for the union and the halving.
     """
     losses = (binary_margin, binary_cross_entropy) if findings else (margin, cross_entropy)
-    rho = threat.max_log_range
+    rho = threat.largest
     anywhere = threat.perturbation._replace(init=Partial(_at_random, threat.draw))
 
     def ascent(loss: Any, optimizer: Any, num_steps: int, perturbation: Any) -> Attack:
