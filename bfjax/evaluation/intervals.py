@@ -115,3 +115,25 @@ def calibration_error(
     errors = [np.abs(random.multinomial(n, even) @ gaps).sum() for _ in range(resamples)]
     low, high = np.quantile(errors, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(np.abs(gaps.sum(0)).sum()), (float(low), float(high))
+
+
+def paired(differences: Float[np.ndarray, " n"]) -> dict[str, float | None]:
+    """The mean of paired differences, with Student's 95 % interval.
+
+    Args:
+      differences: (n,), one for each image.
+
+    Returns:
+      `mean`, `low` and `high`; the ends are None for a single one.
+
+    Example:
+      >>> {k: round(v, 2) for k, v in paired(np.array([1.0, 0.0, 1.0, 0.0])).items()}
+      {'mean': 0.5, 'low': -0.42, 'high': 1.42}
+    """
+    from scipy import stats  # half a second, for those alone who measure
+
+    mean, n = float(differences.mean()), len(differences)
+    error = float(stats.sem(differences)) if n > 1 else None
+    reach = None if error is None else float(stats.t.ppf(0.975, n - 1)) * error
+    ends = (None, None) if reach is None else (mean - reach, mean + reach)
+    return {"mean": mean, "low": ends[0], "high": ends[1]}

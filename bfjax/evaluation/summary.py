@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bfjax.evaluation import flags
 from bfjax.evaluation.classes import from_text
+from bfjax.evaluation.intervals import paired
 from bfjax.evaluation.measures import NONUNIFORMITY, SAVED_AS
 from bfjax.metrics import success_rate, wilson_interval
 
@@ -111,7 +112,7 @@ def summarize(
     if "brisque" in columns:
         found |= {
             "brisque_model": "OpenCV's, trained on LIVE release 2",
-            "brisque_change": _paired(columns["brisque"] - columns["brisque_clean"]),
+            "brisque_change": paired(columns["brisque"] - columns["brisque_clean"]),
         }
     return found
 
@@ -133,17 +134,6 @@ _MEANS = (
     "global_nonuniformity",
     "local_nonuniformity",
 )
-
-
-def _paired(differences: np.ndarray) -> dict[str, float | None]:
-    """The mean of paired differences, with Student's 95 % interval."""
-    from scipy import stats  # half a second, for those alone who measure
-
-    mean, n = float(differences.mean()), len(differences)
-    error = float(stats.sem(differences)) if n > 1 else None
-    reach = None if error is None else float(stats.t.ppf(0.975, n - 1)) * error
-    ends = (None, None) if reach is None else (mean - reach, mean + reach)
-    return {"mean": mean, "low": ends[0], "high": ends[1]}
 
 
 def transfer(found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-from .commands import audit, audit_models
+from .commands import audit, audit_models, of_audits
 from .config import AuditConfig
+from .figure import panels
 from .summary import SCHEMA, curve, range_taken
 
 __all__ = [
@@ -8,5 +9,7 @@ __all__ = [
     "audit",
     "audit_models",
     "curve",
+    "of_audits",
+    "panels",
     "range_taken",
 ]

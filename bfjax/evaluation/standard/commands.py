@@ -9,20 +9,21 @@ import jax
 import numpy as np
 
 from bfjax import estimate, progress, storage
+from bfjax.estimate import Estimate
 from bfjax.evaluation.classes import ANY
 from bfjax.evaluation.commands import ask_about, load_model, normalization
-from bfjax.evaluation.standard import figure, runner, summary
+from bfjax.evaluation.standard import figure, runner, summary, threshold, universal
 from bfjax.evaluation.standard.config import AuditConfig
 from bfjax.evaluation.standard.runner import AuditRun
+from bfjax.evaluation.standard.testing import UNIVERSAL
 
 
 def audit(config: AuditConfig) -> None:
     """The command `bfjax audit`: tests, then prints what each model takes."""
-    runs = audit_runs(config)
     if config.dry_run:
-        estimate.show([runner.of_audit(run) for run in runs])
+        estimate.show(of_audits(config))
         return
-    found, ran = _complete(runs)
+    found, ran = _complete(audit_runs(config))
     if not ran:
         print(f"{config.out}: finished before, nothing was run")
     summary.show(found, config.out)
@@ -44,14 +45,26 @@ def audit_models(config: AuditConfig) -> dict[str, dict[str, Any]]:
     return _complete(audit_runs(config))[0]
 
 
+def of_audits(config: AuditConfig) -> list[Estimate]:
+    """What `bfjax audit` would take, see `audit_models`.
+
+    Args:
+      config: its options.
+
+    Returns:
+      An estimate for each model.
+
+    Raises:
+      ValueError, FileNotFoundError: as `audit_models`.
+    """
+    return [runner.of_audit(run) for run in audit_runs(config)]
+
+
 def _complete(runs: list[AuditRun]) -> tuple[dict[str, dict[str, Any]], bool]:
     found, any_ran = {}, False
     with progress.bar() as bar:
         for run in runs:
-            total = sum(
-                min(run.part, len(run.source) - start) * run.gradients(row)
-                for row, start in run.missing()
-            )
+            total = sum(run.gradients(*part) for part in run.missing())
             task = bar.add_task(f"gradients of {run.target.name}", total=round(total))
             ran = runner.complete(run, lambda spent, task=task: bar.advance(task, spent))
             bar.remove_task(task)
@@ -62,6 +75,9 @@ def _complete(runs: list[AuditRun]) -> tuple[dict[str, dict[str, Any]], bool]:
                 storage.write_json(run.out / "audit.json", summed)  # last: who has it is finished
             found[run.target.name] = storage.read_json(run.out / "audit.json")
             any_ran |= ran
+    path = runs[0].out.parent / "universal.json"
+    if len(runs) > 1 and UNIVERSAL in runs[0].rows and (any_ran or not path.exists()):
+        storage.write_json(path, universal.transfer(runs))
     return found, any_ran
 
 
@@ -87,8 +103,12 @@ def audit_runs(config: AuditConfig) -> list[AuditRun]:
             raise ValueError(f"--{option} must be one or several different ones, got {told}")
     if min(config.ranges) <= 0:
         raise ValueError(f"--ranges must be positive log-ranges, got {config.ranges}")
-    if config.num_random < 1:
-        raise ValueError(f"--num-random must be at least 1, got {config.num_random}")
+    for option, least in (("num_random", 1), ("universal_steps", 0), ("fit_images", 1)):
+        if (value := getattr(config, option)) < least:
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name} must be at least {least}, got {value}")
+    if len(set(config.corrections)) < len(config.corrections):
+        raise ValueError(f"--corrections must differ, got {', '.join(config.corrections)}")
     targets = [load_model(config, text) for text in config.model]
     names = [target.name for target in targets]
     if len(set(names)) < len(names):
@@ -98,20 +118,20 @@ def audit_runs(config: AuditConfig) -> list[AuditRun]:
     if (truth < 0).any():
         raise ValueError("an audit needs the images' classes: put them into class folders")
     options = dataclasses.asdict(config)
-    kept = ("split", "batch_size", "seed", "encoding", "gamma", "threshold", "num_random")
+    kept = ("split", "batch_size", "seed", "encoding", "gamma", "num_random", "sensitivity")
+    kept = (*kept, "threshold", "universal_steps", "fit_images")
     settings = asked.settings | {name: options[name] for name in kept}
     settings |= normalization(config) | {
         "data": asked.source.public(config.data),
         "images": asked.fingerprint.sha256,
         "ranges": sorted(config.ranges),
         "exposures": list(config.exposures),
+        "corrections": list(config.corrections),
         "outputs": config.outputs,
     }
-    return [
+    runs = [
         AuditRun(
-            target=dataclasses.replace(
-                target, predict=runner.at_threshold(target.predict, config.threshold)
-            ),
+            target=target,
             source=asked.source,
             truth=truth,
             fingerprint=asked.fingerprint,
@@ -121,3 +141,21 @@ def audit_runs(config: AuditConfig) -> list[AuditRun]:
         )
         for target in asked.targets
     ]
+    return [_at_threshold(run, config) for run in runs]
+
+
+def _at_threshold(run: AuditRun, config: AuditConfig) -> AuditRun:
+    """The same run of the model as it answers at its threshold."""
+    value = config.threshold
+    if config.sensitivity is not None:
+        before = storage.read_json(run.out / "settings.json")
+        if before and before.get("sensitivity") == config.sensitivity:
+            value = before["threshold"]
+        else:
+            value = threshold.keeping(runner.clean_logits(run), run.truth, config.sensitivity)
+    moved = threshold.at_threshold(run.target.predict, value)
+    return dataclasses.replace(
+        run,
+        target=dataclasses.replace(run.target, predict=moved),
+        settings=run.settings | {"threshold": value},
+    )

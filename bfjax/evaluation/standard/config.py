@@ -30,8 +30,18 @@ class AuditConfig(ImagesConfig):
     """Grey levels, of [0, 1], for each factor e of the exposure, with --encoding log."""
     threshold: float = 0.5
     """Probability from which on the last of two classes is the answer."""
+    sensitivity: float | None = None
+    """In place of --threshold: the highest that keeps this sensitivity without light."""
     num_random: int = 32
     """Random lights for each image and range."""
+    universal_steps: int = 100
+    """Steps that fit one light for all images, at each range; 0 leaves it out. Each half of the
+    images is judged under the light that was fitted on the other half."""
+    fit_images: int = 128
+    """At most so many images of a half are taken to fit it."""
+    corrections: tuple[Literal["polynomial", "homomorphic"], ...] = ()
+    """Corrections of the light before the classifier, each attacked by who knows of it and by who
+    does not; each takes longer than all the rest."""
     out: Path = Path("bfjax-audit")
     """Folder for the results."""
     dry_run: bool = False

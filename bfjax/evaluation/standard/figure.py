@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -29,17 +31,42 @@ def draw(folder: Path, audit: dict[str, Any]) -> Path:
     Returns:
       The file.
     """
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    path = folder / "audit.png"
+    with storage.replacing(path) as temporary:
+        panels([audit]).savefig(temporary, format="png", dpi=130)
+    return path
+
+
+def panels(audits: Sequence[dict[str, Any]]) -> Figure:
+    """Accuracy against the log-range, a panel for each audit.
+
+    Args:
+      audits: what each `audit.json` holds.
+
+    Returns:
+      The figure.
+    """
+    figure = Figure(figsize=(2.4 + 4.0 * len(audits), 4.0), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    many = figure.subplots(1, len(audits), sharey=True, squeeze=False)[0]
+    for axes, audit in zip(many, audits, strict=True):
+        _draw(axes, audit)
+    many[0].set_ylabel("accuracy, %")
+    figure.supxlabel("log-range of the light: largest log field less the smallest", fontsize=10)
+    handles, labels = many[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _draw(axes: Axes, audit: dict[str, Any]) -> None:
     end = max(audit["settings"]["ranges"])
     for name, row in audit["rows"].items():
-        places = [*row["curve"]["log_range"], end]
-        heights = [*row["curve"]["accuracy"], row["curve"]["accuracy"][-1]]
-        within = np.asarray(places) <= end
+        places = np.asarray([*row["curve"]["log_range"], end])
+        heights = np.asarray([*row["curve"]["accuracy"], row["curve"]["accuracy"][-1]])
+        within = places <= end
         axes.step(
-            np.asarray(places)[within],
-            100 * np.asarray(heights)[within],
+            places[within],
+            100 * heights[within],
             where="post",
             color=_COLOURS[name],
             label=_NAMES[name],
@@ -47,21 +74,17 @@ def draw(folder: Path, audit: dict[str, Any]) -> Path:
     first = next(iter(audit["rows"]))
     tiers = audit["rows"][first]["tiers"]
     ranges = [tier["log_range"] for tier in tiers]
-    random = [100 * tier["random_accuracy"] for tier in tiers]
-    axes.plot(ranges, random, "o:", color="#1b7837", label="random light, mean")
     for tier in tiers:
         low, high = tier["intervals"]["accuracy"]
         axes.plot([tier["log_range"]] * 2, [100 * low, 100 * high], color=_COLOURS[first], lw=1)
-    axes.axhline(
-        100 * audit["machine"]["accuracy"], color="grey", ls="--", lw=1, label="a machine's set-ups"
-    )
+    lines = {"random": ("o:", "#1b7837", "random light, mean")}
+    if "universal" in audit:
+        lines["universal"] = ("s--", "#2166ac", "one light for all images")
+    for name, (style, colour, label) in lines.items():
+        heights = [100 * tier[f"{name}_accuracy"] for tier in tiers]
+        axes.plot(ranges, heights, style, color=colour, label=label)
+    machine = 100 * audit["machine"]["accuracy"]
+    axes.axhline(machine, color="grey", ls="--", lw=1, label="a machine's worst set-up")
     axes.set_xlim(0, end)
     axes.set_ylim(0, 101)
-    axes.set_xlabel("log-range of the light: largest log field less the smallest")
-    axes.set_ylabel("accuracy, %")
-    axes.set_title(f"{audit['model']['name']}, {audit['images']} images")
-    figure.legend(fontsize=8, loc="outside lower center", ncols=3)
-    path = folder / "audit.png"
-    with storage.replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
-    return path
+    axes.set_title(f"{audit['model']['name']}, {audit['images']} images", fontsize=10)

@@ -15,8 +15,17 @@ from rich.table import Table
 from bfjax import storage
 from bfjax.evaluation.accuracy import measure
 from bfjax.evaluation.classes import as_text
-from bfjax.evaluation.standard.runner import MACHINE, AuditRun
-from bfjax.robustness import FLAGS
+from bfjax.evaluation.standard.corrections import of_correction
+from bfjax.evaluation.standard.runner import AuditRun
+from bfjax.evaluation.standard.testing import MACHINE, UNIVERSAL
+from bfjax.evaluation.standard.universal import (
+    ONE_ANSWER,
+    OneLight,
+    one_answer,
+    one_light,
+    take_worse,
+)
+from bfjax.robustness import ATTACKERS, FLAGS
 from bfjax.storage import environment
 
 SCHEMA = 1
@@ -36,48 +45,81 @@ def summarize(run: AuditRun) -> dict[str, Any]:
     """
     tables = {
         row: storage.without_params(storage.read_shards(run.out / "shards" / row))
-        for row in (*run.settings["exposures"], MACHINE)
+        for row in run.rows
     }
-    first = tables[run.settings["exposures"][0]]
-    clean, classes = _array(first, "clean"), _array(first, "clean").shape[1]
+    exposure = run.settings["exposures"][0]
+    first = tables[exposure]
+    clean = _array(first, "clean")
+    lights = one_light(tables[UNIVERSAL]) if UNIVERSAL in tables else None
     columns = {"file": first["file"], "label": as_text(run.truth, run.source.class_names)}
     rows: dict[str, Any] = {}
+    smallest = {}
     for row in run.settings["exposures"]:
-        smallest = _array(tables[row], "smallest")
-        columns[f"smallest_range_{row}"] = smallest
+        of_row = lights if row == exposure else None
+        worst, smallest[row] = _worst(run, tables[row], of_row)
+        columns[f"smallest_range_{row}"] = smallest[row]
         spent = _array(tables[row], "gradients")
-        rows[row] = _of_exposure(run, tables[row], classes) | {
-            "smallest": _quantiles(smallest),
-            "takes": range_taken(smallest, max(run.settings["ranges"])),
+        rows[row] = {
+            "tiers": _tiers(run, tables[row], worst, of_row),
+            "curve": curve(smallest[row]),
+            "smallest": _quantiles(smallest[row]),
+            "takes": range_taken(smallest[row], max(run.settings["ranges"])),
             "gradients": {"mean": float(np.mean(spent)), "most": float(np.max(spent))},
             "flags": _flags(tables[row]),
         }
-    machine = _array(tables[MACHINE], "worst")
     storage.write_csv(run.out / "records.csv", pa.table(columns))
-    return {
+    found = {
         "schema": SCHEMA,
         "model": {"name": run.target.name, **run.settings["model"]},
         "settings": run.settings,
         "images": len(run.source),
         "clean": _metrics(clean, run.truth),
         "rows": rows,
-        "machine": _metrics(machine, run.truth),
-        "run": environment(),
+        "machine": _metrics(_array(tables[MACHINE], "worst"), run.truth),
     }
+    if lights:
+        spent = 2 * len(run.settings["ranges"]) * run.settings["universal_steps"]
+        found["universal"] = {
+            "fitted": lights.images,
+            "gradients": spent * min(run.batch_size, lights.images),
+            "tiers": [
+                {"log_range": rho}
+                | _metrics(lights.logits[:, t], run.truth)
+                | {"one_answer": one_answer(run, clean, lights.logits[:, t])}
+                for t, rho in enumerate(run.settings["ranges"])
+            ],
+        }
+    if run.settings["corrections"]:
+        found["corrections"] = {
+            name: {
+                "clean": _metrics(_array(tables[name], "clean"), run.truth),
+                "tiers": of_correction(run, tables[name], smallest[exposure]),
+                "gradients": float(np.mean(_array(tables[name], "gradients"))),
+            }
+            for name in run.settings["corrections"]
+        }
+    return found | {"run": environment()}
 
 
-def _of_exposure(run: AuditRun, table: pa.Table, classes: int) -> dict[str, Any]:
-    ranges, count = run.settings["ranges"], len(run.source)
-    worst = _array(table, "worst").reshape(count, len(ranges), classes)
-    random = _array(table, "random_right")
-    return {
-        "tiers": [
-            {"log_range": rho, "random_accuracy": float(random[:, t].mean())}
-            | _metrics(worst[:, t], run.truth)
-            for t, rho in enumerate(ranges)
-        ],
-        "curve": curve(_array(table, "smallest")),
-    }
+def _worst(
+    run: AuditRun, table: pa.Table, lights: OneLight | None
+) -> tuple[Float[np.ndarray, "n t k"], Float[np.ndarray, " n"]]:
+    """Logits under the worst light within each log-range, and the smallest that turns an image."""
+    worst, smallest = _array(table, "worst"), _array(table, "smallest")
+    worst = worst.reshape(len(run.source), len(run.settings["ranges"]), -1)
+    return take_worse(run.truth, worst, smallest, lights) if lights else (worst, smallest)
+
+
+def _tiers(
+    run: AuditRun, table: pa.Table, worst: Float[np.ndarray, "n t k"], lights: OneLight | None
+) -> list[dict[str, Any]]:
+    random, found = _array(table, "random_right"), []
+    for t, rho in enumerate(run.settings["ranges"]):
+        tier = {"log_range": rho, "random_accuracy": float(random[:, t].mean())}
+        if lights:
+            tier["universal_accuracy"] = measure(lights.logits[:, t], run.truth).accuracy
+        found.append(tier | _metrics(worst[:, t], run.truth))
+    return found
 
 
 def _metrics(logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
@@ -180,4 +222,24 @@ def show(found: dict[str, dict[str, Any]], out: Path) -> None:
         for row, of_row in audit["rows"].items():
             for flag in of_row["flags"].values():
                 print(f"{name}, exposure {row}, {flag['images']} images: {flag['means']}")
+        for tier in audit.get("universal", {"tiers": []})["tiers"]:
+            if "means" in tier["one_answer"]:
+                share = f"{tier['one_answer']['share']:.0%} {tier['one_answer']['answer']}"
+                print(f"{name}, log-range {tier['log_range']:g}, {share}: {ONE_ANSWER}")
+    _show_corrections(found, console)
     console.print(f"details in {out}: MODEL/audit.json, audit.png, records.csv", highlight=False)
+
+
+def _show_corrections(found: dict[str, dict[str, Any]], console: Console) -> None:
+    table = Table(title="accuracy behind a correction of the light")
+    for head in ("model", "correction", "log-range", "without it", *ATTACKERS, "gain that is real"):
+        table.add_column(head.replace("_", " "), justify="left" if head == "model" else "right")
+    for model, audit in found.items():
+        for name, judged in audit.get("corrections", {}).items():
+            for tier in judged["tiers"]:
+                gain = [100 * tier["gain"][k] for k in ("mean", "low", "high")]
+                real = f"{gain[0]:+.1f} ({gain[1]:+.1f} to {gain[2]:+.1f})"
+                rates = [f"{tier[key]:.1%}" for key in ("uncorrected", *ATTACKERS)]
+                table.add_row(model, name, f"{tier['log_range']:g}", *rates, real)
+    if table.rows:
+        console.print(table)

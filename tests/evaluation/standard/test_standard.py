@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 from bfjax import cli
-from bfjax.evaluation.standard import AuditConfig, audit_models, curve, range_taken, runner
+from bfjax.evaluation.standard import AuditConfig, audit_models, curve, range_taken, runner, testing
 from bfjax.evaluation.standard.commands import audit_runs
-from bfjax.robustness import audit
+from bfjax.evaluation.standard.threshold import at_threshold, keeping
+from bfjax.evaluation.standard.universal import OneLight, take_worse
+from bfjax.robustness import ATTACKERS, Judged, audit
 
 MODULE = """
 import jax.numpy as jnp
@@ -47,6 +49,7 @@ def config(*model, **options):
         "ranges": (0.1, 0.4),
         "exposures": ("fixed",),
         "num_random": 2,
+        "universal_steps": 4,
     }
     return AuditConfig(model=model, **usual | options)
 
@@ -54,13 +57,13 @@ def config(*model, **options):
 @pytest.mark.slow
 def test_it_is_the_standard_test_and_goes_on_where_it_stopped(models, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_PART", 8)
-    options = config(*models, out=tmp_path / "out")
+    options = config(*models, out=tmp_path / "out", universal_steps=20)
     found = audit_models(options)
     assert set(found) == {"predict", "duller"}
     whole = json.loads((options.out / "predict" / "audit.json").read_text(encoding="utf-8"))
     assert whole == found["predict"]
     (run, _) = audit_runs(options)
-    images = runner._read(run, np.arange(COUNT))
+    images = runner.read(run, np.arange(COUNT))
     for start, end in ((0, 8), (8, COUNT)):
         told = audit(
             run.target.predict,
@@ -80,18 +83,35 @@ def test_it_is_the_standard_test_and_goes_on_where_it_stopped(models, tmp_path, 
     for tier in tiers:  # the curve and the tiers say the same
         last = max(rho for rho in accuracy if rho <= tier["log_range"] * (1 + 1e-5))
         assert tier["accuracy"] == pytest.approx(accuracy[last])
+    halves = [run.chosen("universal", half) for half in range(2)]
+    one = whole["universal"]
+    assert one["fitted"] == max(map(len, halves))
+    assert one["gradients"] == 2 * 2 * 20 * 4
+    for tier, of_one in zip(tiers, one["tiers"], strict=True):
+        assert tier["accuracy"] <= tier["universal_accuracy"] == of_one["accuracy"]
+        assert 0.5 <= of_one["one_answer"]["share"] <= 1
+    assert tiers[1]["universal_accuracy"] < tiers[1]["random_accuracy"]
+    told = json.loads((options.out / "universal.json").read_text(encoding="utf-8"))
+    assert told["models"] == ["predict", "duller"]
+    own = [told["accuracy"][0][t][0] for t in range(2)]
+    np.testing.assert_allclose(own, [tier["universal_accuracy"] for tier in tiers])
+    assert sorted(np.concatenate(halves)) == list(range(COUNT))
     with Image.open(options.out / "predict" / "audit.png") as picture:
         assert picture.width > 500
     rows = (options.out / "predict" / "records.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == COUNT + 1
 
     run.shard("fixed", 8).unlink()
+    run.shard("universal", 1).unlink()
     (options.out / "predict" / "audit.json").unlink()
-    asked = []
-    monkeypatch.setattr(runner, "audit", lambda *a, **k: asked.append(len(a[1])) or audit(*a, **k))
+    asked, fit = [], testing.universal
+    monkeypatch.setattr(testing, "audit", lambda *a, **k: asked.append(len(a[1])) or audit(*a, **k))
+    monkeypatch.setattr(
+        testing, "universal", lambda *a, **k: asked.append(len(a[1])) or fit(*a, **k)
+    )
     again = audit_models(options)
-    assert asked == [COUNT - 8]
-    for name in ("clean", "rows", "machine"):
+    assert asked == [COUNT - 8, len(halves[0]), len(halves[0])]
+    for name in ("clean", "rows", "machine", "universal"):
         assert again["predict"][name] == whole[name]
     asked.clear()
     audit_models(options)
@@ -100,14 +120,82 @@ def test_it_is_the_standard_test_and_goes_on_where_it_stopped(models, tmp_path, 
         audit_models(config(*models, out=options.out, num_random=3))
 
 
+def _judged(predict, correct, images, labels, **options):
+    """Known errors, in place of attacks: nobody errs at the first range, all but one later."""
+    options["on_gradients"](len(images))
+    wrong = {name: np.zeros((2, len(images)), bool) for name in ATTACKERS}
+    wrong["adaptive"][1, 1:] = True
+    clean = np.asarray(jax.vmap(predict)(jax.vmap(correct)(jnp.asarray(images))))
+    return Judged(np.asarray(options["tiers"]), clean, wrong, np.full(len(images), 7.0))
+
+
+@pytest.mark.slow
+def test_a_correction_is_judged(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(testing, "judge_correction", _judged)
+    options = {"corrections": ("polynomial",), "universal_steps": 0, "out": tmp_path / "out"}
+    found = audit_models(config(models[0], **options))["predict"]
+    assert "universal" not in found
+    judged = found["corrections"]["polynomial"]
+    assert judged["gradients"] == 7
+    bare = [tier["accuracy"] for tier in found["rows"]["fixed"]["tiers"]]
+    assert [tier["uncorrected"] for tier in judged["tiers"]] == pytest.approx(bare)
+    assert [tier["worst"] for tier in judged["tiers"]] == pytest.approx([1, 1 / COUNT])
+    for tier in judged["tiers"]:
+        assert tier["oblivious"] == 1
+        assert tier["gain"]["mean"] == pytest.approx(tier["worst"] - tier["uncorrected"])
+        assert tier["seeming"]["mean"] == pytest.approx(1 - tier["uncorrected"])
+
+
+def test_what_one_light_does_counts_as_found():
+    truth = np.array([1, 1, 0])
+    worst = np.array([[[0.0, 2], [0, 1]], [[0, 3], [0, 2]], [[1, 0], [0, 1]]])
+    lit = np.array([[[1.0, 0], [2, 0]], [[0, 3], [0, 3]], [[2, 0], [2, 0]]])
+    lights = OneLight(lit, np.tile([0.09, 0.2], (3, 1)), 2)
+    found, smallest = take_worse(truth, worst, np.array([np.inf, np.inf, 0.15]), lights)
+    assert smallest.tolist() == [0.09, np.inf, 0.15]
+    np.testing.assert_array_equal(found[0], [[1, 0], [2, 0]])
+    np.testing.assert_array_equal(found[1:], worst[1:])
+
+
+@pytest.mark.slow
+def test_a_threshold_may_keep_a_sensitivity(models, tmp_path):
+    options = {"ranges": (0.1,), "num_random": 1, "universal_steps": 0}
+    options |= {"sensitivity": 0.8, "out": tmp_path / "out"}
+    found = audit_models(config(models[0], **options))["predict"]
+    assert found["clean"]["sensitivity"] >= 0.8
+    assert 0 < found["settings"]["threshold"] < 1
+    assert audit_models(config(models[0], **options))["predict"] == found
+    with pytest.raises(ValueError, match="sensitivity"):
+        audit_models(config(models[0], **options | {"sensitivity": 0.5}))
+
+
+def test_a_threshold_that_keeps_a_sensitivity():
+    steps = np.random.default_rng(0).normal(size=41)
+    logits, labels = np.stack([0 * steps, steps], 1), np.arange(41) % 2
+    for share in (0.1, 0.5, 0.77, 0.95, 1.0):
+        threshold = keeping(logits, labels, share)
+        positive = 1 / (1 + np.exp(-steps[labels == 1]))
+        assert np.mean(positive > threshold) >= share
+        assert np.mean(positive > threshold + 1e-3) < share + 1e-9
+    one_logit = keeping(steps[:, None], labels, 0.5)
+    assert one_logit == pytest.approx(keeping(logits, labels, 0.5))
+    with pytest.raises(ValueError, match="--sensitivity must be a share"):
+        keeping(logits, labels, 1.5)
+    with pytest.raises(ValueError, match="needs images of the last class"):
+        keeping(logits, 0 * labels, 0.9)
+    with pytest.raises(ValueError, match="--sensitivity is for two classes, the model has 3"):
+        keeping(np.zeros((2, 3)), np.array([0, 1]), 0.9)
+
+
 @pytest.mark.slow
 def test_the_command_ranks_and_estimates(models, capsys):
     arguments = ["audit", "--model", *models, "--image-size", "32", "--data", "phantom"]
     arguments += ["--num-images", "4", "--batch-size", "4", "--num-random", "1"]
-    arguments += ["--ranges", "0.4", "--exposures", "fixed", "--out", "told"]
+    arguments += ["--ranges", "0.4", "--exposures", "fixed", "--universal-steps", "3"]
+    arguments += ["--out", "told"]
     assert cli.main([*arguments, "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert "8 tests of an image" in out
+    assert "12 tests of an image" in out
     assert cli.main(arguments) == 0
     out = capsys.readouterr().out
     takes = {
@@ -137,14 +225,14 @@ def test_a_threshold_moves_the_answers():
     image = jnp.ones((2, 2, 1))
     chance = float(jax.nn.softmax(predict(image))[1])
     for threshold in (chance - 0.01, chance + 0.01):
-        answer = runner.at_threshold(predict, threshold)(image).argmax()
+        answer = at_threshold(predict, threshold)(image).argmax()
         assert (answer == 1) == (chance >= threshold)
-    one_logit = runner.at_threshold(lambda x: x.mean()[None], 0.9)(image)
+    one_logit = at_threshold(lambda x: x.mean()[None], 0.9)(image)
     assert one_logit[0] < 0
     with pytest.raises(ValueError, match="--threshold is for two classes, the model has 3"):
-        runner.at_threshold(lambda x: jnp.zeros(3), 0.4)(image)
+        at_threshold(lambda x: jnp.zeros(3), 0.4)(image)
     with pytest.raises(ValueError, match="--threshold must be between 0 and 1, got 1"):
-        runner.at_threshold(predict, 1)
+        at_threshold(predict, 1)
 
 
 def test_the_range_that_nine_in_ten_stand():
@@ -165,6 +253,10 @@ def test_the_range_that_nine_in_ten_stand():
         ({"exposures": ()}, "--exposures must be one or several different ones, got none"),
         ({"exposures": ("free", "free")}, "different ones, got free, free"),
         ({"num_random": 0}, "--num-random must be at least 1, got 0"),
+        ({"universal_steps": -1}, "--universal-steps must be at least 0, got -1"),
+        ({"fit_images": 0}, "--fit-images must be at least 1, got 0"),
+        ({"corrections": ("polynomial", "polynomial")}, "--corrections must differ"),
+        ({"sensitivity": 0.0}, "--sensitivity must be a share"),
         ({"finding": "any"}, "an audit is of one finding"),
         ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
         ({"threshold": 1.0}, "--threshold must be between 0 and 1"),

@@ -1,0 +1,176 @@
+"""The tests of some images: one for each row of an audit, each with what is stored of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Integer
+
+from bfjax.attack import logits_of, run_batch
+from bfjax.evaluation.classes import answered
+from bfjax.robustness import (
+    audit,
+    correct_homomorphic,
+    correct_polynomial,
+    judge_correction,
+    light,
+    misuse,
+    universal,
+)
+from bfjax.types import Image, Predict, PRNGKey, as_pytree
+
+MACHINE, UNIVERSAL = "machine", "universal"
+"""The rows of what a real machine does and of one light for all images, beside the exposures."""
+CORRECTIONS = {"polynomial": correct_polynomial, "homomorphic": correct_homomorphic}
+"""The corrections that may stand before the classifier, each a row."""
+
+Columns = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Test:
+    """Some images and the classifier that is tested on them.
+
+    Attributes:
+      predict: the classifier.
+      images: (n, h, w, c) in [0, 1].
+      labels: (n,).
+      settings: of the audit.
+      batch_size: images at once.
+      key: of all that is random.
+      on_gradients: called now and then with the gradients spent since.
+    """
+
+    predict: Predict
+    images: Float[np.ndarray, "n h w c"]
+    labels: Integer[np.ndarray, " n"]
+    settings: dict[str, Any]
+    batch_size: int
+    key: PRNGKey
+    on_gradients: Callable[[float], object]
+
+    @property
+    def _grey(self) -> dict[str, Any]:
+        return {name: self.settings[name] for name in ("encoding", "gamma")}
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        rest = {"batch_size": self.batch_size, "key": self.key, "on_gradients": self.on_gradients}
+        return {"tiers": self.settings["ranges"], **self._grey, **rest}
+
+    def audited(self, exposure: Any) -> tuple[Columns, Any]:
+        """The standard test under one kind of exposure."""
+        found = audit(
+            self.predict,
+            self.images,
+            self.labels,
+            num_random=self.settings["num_random"],
+            exposure=exposure,
+            **self._common,
+        )
+        tiers, number, count, classes = found.random.shape
+        repeated = np.tile(self.labels, tiers * number)
+        answers, _ = answered(found.random.reshape(-1, classes), repeated)
+        right = (answers == repeated).reshape(tiers, number, count).mean(1)
+        columns = {
+            "clean": list(found.clean),
+            "worst": list(found.worst.swapaxes(0, 1).reshape(count, -1)),
+            "wrong": list(found.wrong.T),
+            "random_right": list(right.T),
+            "smallest": found.smallest,
+            "gradients": found.gradients,
+        }
+        flags = {f"flag_{k}": np.broadcast_to(v, count) for k, v in found.flags.items()}
+        return columns | flags, found.params
+
+    def machine(self) -> tuple[Columns, Any]:
+        """The worst set-up of a machine."""
+        attack = misuse(self.images.shape[1:], **self._grey)
+        logits, params = [], []
+        for start in range(0, len(self.images), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            count = len(self.images[part])
+            filled = np.resize(np.arange(count), self.batch_size)
+            result = run_batch(
+                attack,
+                self.predict,
+                self.images[part][filled],
+                self.labels[part][filled],
+                key=jax.random.fold_in(self.key, start),
+                warn=False,
+            )
+            logits.append(np.asarray(result.logits)[:count])
+            params.append(jax.tree.map(lambda x, n=count: np.asarray(x)[:n], result.params))
+            self.on_gradients(attack.num_steps * count)
+        whole = jax.tree.map(lambda *parts: np.concatenate(parts), *params)
+        return {"worst": list(np.concatenate(logits))}, whole
+
+    def corrected(self, name: str) -> tuple[Columns, Any]:
+        """What a correction before the classifier is worth."""
+        judged = judge_correction(
+            self.predict,
+            _correction(name, self.settings["encoding"]),
+            self.images,
+            self.labels,
+            exposure=self.settings["exposures"][0],
+            **self._common,
+        )
+        wrong = {f"wrong_{attacker}": list(errs.T) for attacker, errs in judged.wrong.items()}
+        return {"clean": list(judged.clean), "gradients": judged.gradients, **wrong}, {}
+
+    def universal(
+        self, images: Float[np.ndarray, "m h w c"], labels: Integer[np.ndarray, " m"]
+    ) -> tuple[Columns, Any]:
+        """One light for all of each log-range, fitted on other images than these."""
+        exposure, steps = self.settings["exposures"][0], self.settings["universal_steps"]
+        count, size = len(self.images), min(self.batch_size, len(images))
+        found, lights, log_ranges = [], [], []
+        for t, rho in enumerate(self.settings["ranges"]):
+            told = {"max_log_range": rho, "exposure": exposure, **self._grey}
+            made = universal(
+                self.predict,
+                images,
+                labels,
+                num_steps=steps,
+                batch_size=size,
+                key=jax.random.fold_in(self.key, t),
+                on_step=lambda _: self.on_gradients(size),
+                **told,
+            )
+            threat = light(self.images.shape[1:], **told)
+            found.append(self._under(threat.perturbation, made.params))
+            lights.append(np.asarray(made.params))
+            log_ranges.append(float(threat.size(made.params)))
+            self.on_gradients(count / 3)
+        columns = {
+            "logits": list(np.concatenate(found, 1)),
+            "log_ranges": list(np.tile(log_ranges, (count, 1))),
+            "fitted": np.full(count, len(images)),
+        }
+        return columns, np.tile(np.stack(lights), (count, 1, 1))
+
+    def _under(self, perturbation: Any, params: Any) -> Float[np.ndarray, "n k"]:
+        found = []
+        for start in range(0, len(self.images), self.batch_size):
+            part = self.images[start : start + self.batch_size]
+            filled = jnp.asarray(part[np.resize(np.arange(len(part)), self.batch_size)])
+            lit = under(perturbation, params, filled)
+            found.append(np.asarray(logits_of(as_pytree(self.predict), lit))[: len(part)])
+        return np.concatenate(found)
+
+
+@functools.cache  # equal ones share a compilation
+def _correction(name: str, encoding: Any) -> Callable[[Image], Image]:
+    return functools.partial(CORRECTIONS[name], encoding=encoding)
+
+
+@jax.jit
+def under(perturbation: Any, params: Any, images: Any) -> Any:
+    """Images under one light."""
+    return jax.vmap(perturbation.apply, (None, 0))(params, images)
