@@ -11,16 +11,17 @@ from rich.console import Console
 from bfjax import data, estimate, evaluation, models, training
 from bfjax.cli.config import DemoConfig
 from bfjax.estimate import Estimate
-from bfjax.evaluation import AttackConfig
+from bfjax.evaluation import AttackConfig, standard
+from bfjax.evaluation.standard import AuditConfig
 from bfjax.training import TrainConfig
 
 # Chosen for two cores and three minutes.
 SIZE, PHANTOMS, EPOCHS = 96, 1024, 8
-LOG_RANGE = 0.4  # what an uncorrected X-ray machine leaves
+LOG_RANGE, AUDITED = 0.4, 32  # what an uncorrected X-ray machine leaves; phantoms
 
 
 def run_demo(config: DemoConfig) -> None:
-    """The command `bfjax demo`: trains on phantoms, attacks the test split, draws, prints rates."""
+    """The command `bfjax demo`: trains on phantoms, attacks the test split, draws, audits."""
     console = Console(stderr=True)
     to_train = TrainConfig(
         data="phantom",
@@ -43,8 +44,20 @@ def run_demo(config: DemoConfig) -> None:
         measure=False,
         seed=config.seed,
     )
+    to_audit = AuditConfig(
+        model=(str(to_train.out),),
+        data="phantom",
+        out=config.out / "audit",
+        num_images=AUDITED,
+        batch_size=32,
+        ranges=(0.1, 0.2, LOG_RANGE),
+        exposures=("fixed",),
+        num_random=8,
+        universal_steps=0,
+        seed=config.seed,
+    )
     if config.dry_run:
-        estimate.show(_estimates(to_train, to_attack))
+        estimate.show(_estimates(to_train, to_attack, to_audit))
         return
     finished = training.is_finished(to_train.out)
     if not finished:
@@ -55,14 +68,19 @@ def run_demo(config: DemoConfig) -> None:
     print(f"classifier: {evaluation.describe(metrics)}")
     console.print(f"attacking the test phantoms with bias fields of log-range {LOG_RANGE:g}")
     evaluation.attack(to_attack)
+    console.print(f"auditing the classifier on {AUDITED} of them", highlight=False)
+    standard.audit(to_audit)
 
 
-def _estimates(to_train: TrainConfig, to_attack: AttackConfig) -> list[Estimate]:
-    """Training and attack, the latter on an untrained network, whose steps take as long."""
+def _estimates(
+    to_train: TrainConfig, to_attack: AttackConfig, to_audit: AuditConfig
+) -> list[Estimate]:
+    """The latter two on an untrained network, whose steps take as long."""
     source = data.load("phantom", "train", image_size=SIZE, num_examples=PHANTOMS)
     with tempfile.TemporaryDirectory() as folder:
         metadata = {"class_names": list(source.class_names), "image_size": SIZE}
         models.save(models.build("convnet", num_classes=2), Path(folder), metadata=metadata)
         untrained = dataclasses.replace(to_attack, model=folder)
         attack = evaluation.of_cell(evaluation.attack_cell(untrained))
-    return [training.of_training(*training.make_plan(to_train, source)), attack]
+        audits = standard.of_audits(dataclasses.replace(to_audit, model=(folder,)))
+    return [training.of_training(*training.make_plan(to_train, source)), attack, *audits]

@@ -114,11 +114,13 @@ def test_demo_trains_attacks_and_draws(capsys, tmp_path, monkeypatch):
     demo = importlib.import_module("bfjax.cli.demo")
     monkeypatch.setattr(demo, "PHANTOMS", 96)
     monkeypatch.setattr(demo, "EPOCHS", 1)
+    monkeypatch.setattr(demo, "AUDITED", 4)
     status, out, _ = run(capsys, "demo", "--out", str(tmp_path / "demo"))
     assert status == 0
     assert "classifier: accuracy" in out
     assert "success" in out
     assert (tmp_path / "demo" / "attack" / "summary.json").exists()
+    assert (tmp_path / "demo" / "audit" / "model" / "audit.json").exists()
     assert len(list((tmp_path / "demo" / "attack" / "gallery").glob("*.png"))) == 12
 
 
