@@ -1,0 +1,150 @@
+"""On how many images must one light for all be fitted?
+
+    python -m experiments.one_light --model MOBILENET --data chest_xray
+
+One light for a whole data set (`bfjax.robustness.universal`), fitted on more and more test images
+that the seed draws and judged on --num-images others: accuracy, by class, and the share of the
+images that get the answer that most get. Half an hour of two cores for MobileNet V1. Every line is
+written as soon as it is known, and not made again for the same weights, images and settings.
+Results go to `experiments/results/one_light`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from bfjax import metrics, storage
+from bfjax.attack import logits_of
+from bfjax.robustness import light, universal
+from bfjax.storage import environment
+from experiments import tables
+from experiments.inputs import Inputs, Loaded, load
+
+RESULTS = Path(__file__).parent / "results" / "one_light"
+RANGES, COUNTS = (0.2, 0.4, 0.7), (4, 16, 64, 256)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Inputs):
+    """One light, fitted on more and more images."""
+
+    num_images: int | None = 128
+    """Test images that it is judged on; those that it is fitted on are others."""
+    num_steps: int = 100
+    """Steps of each fit."""
+    batch_size: int = 16
+    """Images of a step."""
+
+
+def main(config: Config) -> None:
+    """Fits what is missing, and writes the table after each line."""
+    if (judged := config.num_images) is None:
+        raise ValueError("--num-images must leave images to fit the light on, got none")
+    loaded = load(dataclasses.replace(config, num_images=judged + max(COUNTS)))
+    mixed = np.random.default_rng(config.seed).permutation(len(loaded.labels))
+    loaded = loaded._replace(images=loaded.images[mixed], labels=loaded.labels[mixed])
+    settings = {
+        "checkpoint": loaded.record.sha256,
+        "data": Path(config.data).name,
+        "images": [judged, config.seed],
+        "steps": [config.num_steps, config.batch_size],
+    }
+    path = RESULTS / "one_light.json"
+    before = storage.read_json(path)
+    found = before.get("found", {}) if before.get("settings") == settings else {}
+    for rho in RANGES:
+        for count in COUNTS:
+            key = f"{rho}; {count}"
+            if key not in found:
+                found[key] = measure(loaded, config, rho, count, judged=judged)
+                print(key, found[key], flush=True)
+                write(found, settings, judged, loaded.record.class_names)
+
+
+def measure(
+    loaded: Loaded, config: Config, rho: float, count: int, *, judged: int
+) -> dict[str, Any]:
+    """Fits one light and judges it.
+
+    Args:
+      loaded: the classifier, and the images: first those that are judged.
+      config: the options.
+      rho: the log-range.
+      count: images that it is fitted on.
+      judged: images that it is judged on.
+
+    Returns:
+      What JSON holds.
+    """
+    fitted = slice(judged, judged + count)
+    found = universal(
+        loaded.predict,
+        loaded.images[fitted],
+        loaded.labels[fitted],
+        max_log_range=rho,
+        num_steps=config.num_steps,
+        batch_size=min(config.batch_size, count),
+        key=jax.random.key(config.seed),
+    )
+    images, labels = loaded.images[:judged], loaded.labels[:judged]
+    threat = light(images.shape[1:], max_log_range=rho)
+    lit = jax.jit(jax.vmap(threat.perturbation.apply, (None, 0)))
+    told: dict[str, list[np.ndarray]] = {"clean": [], "lit": []}
+    for start in range(0, judged, config.batch_size):
+        part = jnp.asarray(images[start : start + config.batch_size])
+        for name, shown in (("clean", part), ("lit", lit(found.params, part))):
+            told[name].append(np.asarray(logits_of(loaded.predict, shown)).argmax(-1))
+    answers = {name: np.concatenate(parts) for name, parts in told.items()}
+    right = answers["clean"] == labels
+    fooled = right & (answers["lit"] != labels)
+    ways = [[int(fooled[labels == c].sum()), int(right[labels == c].sum())] for c in (0, 1)]
+    same = {name: float(np.bincount(one).max() / judged) for name, one in answers.items()}
+    return {
+        "fitted": len(loaded.labels[fitted]),
+        "fooled": int(fooled.sum()),
+        "correct": int(right.sum()),
+        "by_class": ways,
+        "one_answer": same["lit"],
+        "clean_one_answer": same["clean"],
+    }
+
+
+def write(found: dict[str, Any], settings: dict[str, Any], judged: int, names: Any) -> None:
+    """Writes the table of what is known so far.
+
+    Args:
+      found: log-range and number of images to what was measured.
+      settings: what it depends on.
+      judged: images that it is judged on.
+      names: of the classes.
+    """
+    rows = []
+    for key, one in found.items():
+        rho, _ = key.split("; ")
+        rates = [(one["fooled"], one["correct"]), *one["by_class"]]
+        told = [_cell(k, n) for k, n in rates]
+        rows.append([rho, str(one["fitted"]), *told, f"{one['one_answer']:.0%}"])
+    ways = [f"{names[c]}→{names[1 - c]}" for c in (0, 1)]
+    title = (
+        f"Success in % (95 % interval) of one light for all images on {judged} test images that it "
+        "was not fitted on, and the share of them that get the same answer."
+    )
+    head = ("log-range", "fitted on", "success", *ways, "one answer")
+    results = {"settings": settings, "found": found, "run": environment()}
+    tables.write(RESULTS / "one_light", title, head, rows, results)
+
+
+def _cell(fooled: int, correct: int) -> str:
+    low, high = metrics.wilson_interval(fooled, correct)
+    return f"{100 * fooled / max(correct, 1):.0f} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
