@@ -57,9 +57,8 @@ def main(config: Config) -> None:
         raise ValueError(f"the logits differ by {gap:.1e} of the largest: nothing is written")
     batch = {"x": {0: torch.export.Dim("batch", max=1024)}}
     exported = torch.export.export(network, (tensor[:2],), dynamic_shapes=batch)
-    with storage.replacing(config.out) as temporary:
-        with temporary.open("wb") as file:
-            torch.export.save(exported, file)
+    with storage.replacing(config.out) as temporary, temporary.open("wb") as file:
+        torch.export.save(exported, file)
 
 
 def build(record: Checkpoint, weights: dict[str, np.ndarray]) -> Any:
