@@ -9,6 +9,8 @@
 - `universal`: one light for a whole data set.
 - `correct_polynomial`, `correct_homomorphic`: corrections before the classifier (`corrected`);
   `judge_correction` says what they are worth against an attacker, of `ATTACKERS`.
+- `certify`: a proof that no light of a certain strength changes the answer that a classifier gives
+  most often under random light; `smooth` is that classifier, to be attacked.
 
 Those of one image are mapped over batches by `jax.vmap`:
 
@@ -22,6 +24,7 @@ Those of one image are mapped over batches by `jax.vmap`:
 """
 
 from bfjax.robustness.audit import FLAGS, Audit, audit
+from bfjax.robustness.certificate import Certificate, certify
 from bfjax.robustness.corrections import (
     correct_homomorphic,
     correct_polynomial,
@@ -33,6 +36,7 @@ from bfjax.robustness.machine import misuse
 from bfjax.robustness.random_search import RandomSearch, margin_of, random_search
 from bfjax.robustness.smallest_range import SmallestRange, smallest_range
 from bfjax.robustness.smallest_rms import SmallestRMS, smallest_rms
+from bfjax.robustness.smoothing import smooth
 from bfjax.robustness.threat import DEGREE, TIERS, Exposure, Threat, light
 from bfjax.robustness.universal import Universal, universal
 from bfjax.robustness.worst_case import WorstCase, attacks_within, worst_case, worst_of
@@ -43,6 +47,7 @@ __all__ = [
     "FLAGS",
     "TIERS",
     "Audit",
+    "Certificate",
     "Exposure",
     "Judged",
     "RandomSearch",
@@ -53,6 +58,7 @@ __all__ = [
     "WorstCase",
     "attacks_within",
     "audit",
+    "certify",
     "correct_homomorphic",
     "correct_polynomial",
     "corrected",
@@ -63,6 +69,7 @@ __all__ = [
     "random_search",
     "smallest_range",
     "smallest_rms",
+    "smooth",
     "straight_through",
     "universal",
     "worst_case",
