@@ -52,7 +52,7 @@ CORE = (*("types", "numbers", "field", "attack", "attacks", "robustness", "expla
 OF_THE_CORE = {"__future__", "bfjax", "jax", "jaxtyping", "numpy", "optax"}
 WINGS = (
     *("storage", "data", "evaluation", "evaluation.maps", "evaluation.standard", "training"),
-    *("report", "cli"),
+    *("report", "report.standard", "cli"),
 )
 
 

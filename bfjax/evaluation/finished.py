@@ -83,11 +83,7 @@ class Run(NamedTuple):
         if self.digests is None:
             return
         for row in rows:
-            if data.digest(self.source, row) != self.digests[row]:
-                raise ValueError(
-                    f"{self.rows[row]['file']} of {self.source!r} is not the image that was "
-                    f"attacked: it has other contents; bring that back, or attack anew"
-                )
+            same_image(self.source, row, self.digests[row])
 
     def rebuild(self, row: int) -> Rebuilt:
         """One image, bit for bit as it was attacked and judged.
@@ -132,8 +128,36 @@ def load_run(
       ValueError: its images cannot be made again from what it holds, or other ones are there.
     """
     settings = settings or _settings(folder)
+    source = open_source(settings, where)
+    if not any((folder / "shards").glob("*.parquet")):
+        raise ValueError(f"{folder / 'shards'} holds no shards, from which images are made again")
+    table = storage.read_shards(folder / "shards")
+    if not any(name.startswith(storage.PARAMS) for name in table.column_names):
+        raise ValueError(f"{folder} stored no parameters: run it anew with --store-all")
+    rows = storage.without_params(table).to_pylist()
+    source = as_listed(source, [row["file"] for row in rows], settings, folder)
+    known = fingerprint_of(folder, settings)
+    digests = None if known is None else known.digests
+    attack = from_settings(settings, source[0]["image"].shape)
+    return Run(folder, settings, rows, table, source, attack, digests)
+
+
+def open_source(settings: dict[str, Any], where: str | None = None) -> data.Source:
+    """The images of a result.
+
+    Args:
+      settings: of the result.
+      where: the images; `None` for where they lay when it was made.
+
+    Returns:
+      The source.
+
+    Raises:
+      FileNotFoundError: they are not there.
+      ValueError: others are, which do not fit.
+    """
     try:
-        source = data.load(
+        return data.load(
             where or settings["data"],
             settings["split"],
             image_size=settings["image_size"],
@@ -146,27 +170,73 @@ def load_run(
         )
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; --data says where the images lie now") from None
-    if not any((folder / "shards").glob("*.parquet")):
-        raise ValueError(f"{folder / 'shards'} holds no shards, from which images are made again")
-    table = storage.read_shards(folder / "shards")
-    if not any(name.startswith(storage.PARAMS) for name in table.column_names):
-        raise ValueError(f"{folder} stored no parameters: run it anew with --store-all")
-    rows = storage.without_params(table).to_pylist()
-    names, there = [row["file"] for row in rows], source.names
+
+
+def as_listed(
+    source: data.Source, files: list[str], settings: dict[str, Any], folder: Path
+) -> data.Source:
+    """Those images of a source that a result is of, which are all, or it left some out.
+
+    Args:
+      source: of the settings.
+      files: their names in the result, in order.
+      settings: of the result.
+      folder: of the result.
+
+    Returns:
+      The images.
+
+    Raises:
+      ValueError: the source holds others.
+    """
+    there = source.names
     if settings.keys() & {"skipped", "target_class"}:  # which left images out
-        listed = set(names)
+        listed = set(files)
         source = data.Subset(source, [i for i, name in enumerate(there) if name in listed])
         there = source.names
-    if there != names:
-        lacking = sorted(set(names) - set(there))
+    if there != files:
+        lacking = sorted(set(files) - set(there))
         what = f"there is no {lacking[0]}" if lacking else "there are more, or in another order"
         raise ValueError(f"{source!r} does not hold the images of {folder}: {what}; see --data")
+    return source
+
+
+def fingerprint_of(folder: Path, settings: dict[str, Any]) -> data.Fingerprint | None:
+    """What tells the images of a result from others.
+
+    Args:
+      folder: of the result.
+      settings: of the result.
+
+    Returns:
+      The fingerprint; older results have none.
+
+    Raises:
+      ValueError: it is not of this result.
+    """
     known = data.read_fingerprint(folder / identity.IMAGES)
     if known is not None and known.sha256 != settings.get("images"):
-        raise ValueError(f"{folder / identity.IMAGES} is not of the attack in that folder")
-    digests = None if known is None else known.digests
-    attack = from_settings(settings, source[0]["image"].shape)
-    return Run(folder, settings, rows, table, source, attack, digests)
+        raise ValueError(f"{folder / identity.IMAGES} is not of the results in that folder")
+    return known
+
+
+def same_image(source: data.Source, row: int, digest: str) -> None:
+    """Makes sure that an image is the one that a result is of.
+
+    Args:
+      source: the images.
+      row: which.
+      digest: of the one that was attacked.
+
+    Raises:
+      ValueError: it is another one, naming it.
+      OSError: it cannot be read.
+    """
+    if data.digest(source, row) != digest:
+        raise ValueError(
+            f"{source.names[row]} of {source!r} is not the image that was attacked: it has other "
+            "contents; bring that back, or attack anew"
+        )
 
 
 def _labels(path: str | None, where: str | None) -> str | None:

@@ -1,8 +1,9 @@
-"""One web page of what `bfjax attack` or `bfjax evaluate` wrote, for whoever reads results.
+"""One web page of what `bfjax attack`, `evaluate` or `audit` wrote, for whoever reads results.
 
-The folder of an attack or of an evaluation comes in, with its maps where there are any; a page that
-needs neither network nor server goes out. It reads results and makes attacked images again from
-what they store, but attacks nothing. Called by the command line.
+The folder of an attack or of an evaluation comes in, with its maps where there are any, or, for
+`standard`, one in which audits lie; a page that needs neither network nor server goes out. It reads
+results and makes attacked images again from what they store, but attacks nothing. Called by the
+command line.
 """
 
 import lazy_loader

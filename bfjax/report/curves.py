@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 # In units of the drawing, which is 420 wide on a desktop and about 300 on a phone.
 _WIDTH, _HEIGHT = 420, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 12, 46
+SPAN = (_LEFT + 8, _WIDTH - _RIGHT - 8)
+"""From where to where the numbers below run."""
 _TICKS = 7  # at most so many numbers along the x axis
 _STYLES = 6  # colours, dashes and markers of page.css
 _MARKERS = "osd^"
@@ -31,15 +33,10 @@ def plot(curve: dict[str, Any], *, identity: str) -> str:
       >>> "a&lt;b: 50 % at 1" in drawn
       True
     """
-    svg = ElementTree.Element(
-        "svg",
-        {"class": "curve", "viewBox": f"0 0 {_WIDTH} {_HEIGHT}", "role": "img",
-         "aria-labelledby": f"{identity}-title {identity}-text"},
-    )  # fmt: skip
-    _text(svg, "title", f"Success rate over {curve['xlabel']}", id=f"{identity}-title")
-    _text(svg, "desc", describe(curve), id=f"{identity}-text")
+    svg = drawing(f"Success rate over {curve['xlabel']}", describe(curve), identity=identity)
     xs = [_x(value, curve["x"]) for value in curve["x"]]
-    _axes(svg, curve, xs)
+    ticks = sorted(zip(xs, curve["x"], strict=True))
+    axes(svg, ticks[:: -(-len(ticks) // _TICKS)], curve["xlabel"])
     for number, values in enumerate(curve["series"].values()):
         _series(svg, number, xs, values)
     return ElementTree.tostring(svg, encoding="unicode")
@@ -62,6 +59,27 @@ def describe(curve: dict[str, Any]) -> str:
     return " ".join(sentences)
 
 
+def drawing(title: str, text: str, *, identity: str) -> ElementTree.Element:
+    """An empty drawing with a title and a description for those who hear it.
+
+    Args:
+      title: what it is.
+      text: what it shows.
+      identity: as of `plot`.
+
+    Returns:
+      An SVG element.
+    """
+    svg = ElementTree.Element(
+        "svg",
+        {"class": "curve", "viewBox": f"0 0 {_WIDTH} {_HEIGHT}", "role": "img",
+         "aria-labelledby": f"{identity}-title {identity}-text"},
+    )  # fmt: skip
+    _text(svg, "title", title, id=f"{identity}-title")
+    _text(svg, "desc", text, id=f"{identity}-text")
+    return svg
+
+
 def key(number: int) -> str:
     """A stroke and a marker as the curve of that number has them, for the legend.
 
@@ -76,35 +94,49 @@ def key(number: int) -> str:
     )
     group = ElementTree.SubElement(svg, "g", {"class": f"series s{number % _STYLES}"})
     ElementTree.SubElement(group, "path", {"class": "line", "d": "M1 6 H33"})
-    _marker(group, number, 17, 6)
+    marker(group, number, 17, 6)
     return ElementTree.tostring(svg, encoding="unicode")
 
 
 def _x(value: float, values: list[float]) -> float:
     low, high = min(values), max(values)
     share = (value - low) / (high - low) if high > low else 0.5
-    return _LEFT + 8 + share * (_WIDTH - _LEFT - _RIGHT - 16)
+    return SPAN[0] + share * (SPAN[1] - SPAN[0])
 
 
-def _y(rate: float) -> float:
+def height(rate: float) -> float:
+    """Where a rate is drawn.
+
+    Args:
+      rate: in [0, 1].
+
+    Returns:
+      y, in units of the drawing.
+    """
     return _TOP + (1 - rate) * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def _axes(svg: ElementTree.Element, curve: dict[str, Any], xs: list[float]) -> None:
+def axes(svg: ElementTree.Element, ticks: list[tuple[float, float]], label: str) -> None:
+    """Draws rates on the left and numbers below.
+
+    Args:
+      svg: the drawing.
+      ticks: (x, number) of each.
+      label: what the numbers are.
+    """
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     grid = ElementTree.SubElement(svg, "g", {"class": "grid"})
     labels = ElementTree.SubElement(svg, "g", {"class": "labels"})
     for percent in (0, 25, 50, 75, 100):
-        y = _y(percent / 100)
+        y = height(percent / 100)
         ElementTree.SubElement(grid, "path", {"d": f"M{_LEFT} {y:.1f} H{right}"})
         _text(labels, "text", f"{percent} %", x=f"{_LEFT - 6}", y=f"{y + 4:.1f}",
               **{"text-anchor": "end"})  # fmt: skip
-    ticks = sorted(zip(xs, curve["x"], strict=True))
-    for x, value in ticks[:: -(-len(ticks) // _TICKS)]:
+    for x, value in ticks:
         ElementTree.SubElement(grid, "path", {"d": f"M{x:.1f} {bottom} v5"})
         _text(labels, "text", f"{value:g}", x=f"{x:.1f}", y=f"{bottom + 19}",
               **{"text-anchor": "middle"})  # fmt: skip
-    _text(labels, "text", curve["xlabel"], x=f"{(_LEFT + right) / 2:.1f}", y=f"{_HEIGHT - 6}",
+    _text(labels, "text", label, x=f"{(_LEFT + right) / 2:.1f}", y=f"{_HEIGHT - 6}",
           **{"text-anchor": "middle"})  # fmt: skip
 
 
@@ -115,10 +147,10 @@ def _series(
     points = list(zip(xs, values["rate"], values["low"], values["high"], strict=True))
     for there, run in itertools.groupby(points, lambda point: point[1] is not None):
         if there:  # a curve is broken where a rate is missing
-            _stretch(group, [(x, _y(r), _y(low), _y(high)) for x, r, low, high in run])
+            _stretch(group, [(x, *map(height, rates)) for x, *rates in run])
     for x, rate, _, _ in points:
         if rate is not None:
-            _marker(group, number, x, _y(rate))
+            marker(group, number, x, height(rate))
 
 
 def _stretch(group: ElementTree.Element, points: list[tuple[float, ...]]) -> None:
@@ -130,7 +162,15 @@ def _stretch(group: ElementTree.Element, points: list[tuple[float, ...]]) -> Non
     line.set("d", f"M{' L'.join(f'{x:.1f} {y:.1f}' for x, y, _, _ in points)}")
 
 
-def _marker(group: ElementTree.Element, number: int, x: float, y: float) -> None:
+def marker(group: ElementTree.Element, number: int, x: float, y: float) -> None:
+    """Marks a point.
+
+    Args:
+      group: of its series.
+      number: of the series.
+      x: in units of the drawing.
+      y: likewise.
+    """
     forms = {
         "o": "m-3.5 0 a3.5 3.5 0 1 0 7 0 a3.5 3.5 0 1 0 -7 0",
         "s": "m-3 -3 h6 v6 h-6 Z",

@@ -10,14 +10,17 @@ from typing import NamedTuple
 
 from bfjax import progress, storage
 from bfjax.estimate import Estimate
+from bfjax.report import standard
 from bfjax.report.cases import choose, draw
 from bfjax.report.loading import load
 from bfjax.report.page import render
 from bfjax.report.pictures import Pictures
 
 LIMIT = 20_000_000
-"""The page is not larger than this many bytes; the pictures lie beside it otherwise."""
+"""The page is not larger than this many bytes: the pictures lie beside it otherwise, and of audits
+fewer cases are shown."""
 
+_SUMMARY = "summary.json"  # which an audit has not
 _REST = 10**6  # generously what the page has beside its cases
 
 
@@ -42,12 +45,12 @@ def make_report(
     max_cases: int | None = None,
     where: str | None = None,
 ) -> Report:
-    """Makes one web page of what `bfjax attack` or `bfjax evaluate` wrote.
+    """Makes one web page of what `bfjax attack`, `bfjax evaluate` or `bfjax audit` wrote.
 
     Args:
-      folder: of the results.
+      folder: of the results; of audits, any in which they lie.
       out: the page; `None` for report.html in that folder.
-      max_cases: how many cases are drawn; `None` for all.
+      max_cases: how many cases are drawn; `None` for all, of audits for as many as fit.
       where: the images; `None` for where they lay when they were attacked.
 
     Returns:
@@ -57,10 +60,13 @@ def make_report(
       FileNotFoundError: the folder holds no finished run, or the images are not there.
       ValueError: a file of the folder, or the images, are not what they should be.
     """
+    out = out or _page(folder)
+    if not (folder / _SUMMARY).exists():
+        shown = standard.make_page(folder, out, max_cases=max_cases, where=where, limit=LIMIT)
+        return Report(out, shown, None)
     results = load(folder)
     rows = choose(results.runs, max_cases)
     total = sum(map(len, rows))
-    out = out or _page(folder)
     held = Pictures(out.with_name(f"{out.stem}-files"), limit=LIMIT - _REST)
     facts = []
     with progress.bar() as bar:
@@ -109,6 +115,9 @@ def of_report(
     Raises:
       FileNotFoundError, ValueError: as `make_report`.
     """
+    out = out or _page(folder)
+    if not (folder / _SUMMARY).exists():
+        return standard.of_page(folder, out, max_cases=max_cases, where=where, limit=LIMIT)
     results = load(folder)
     rows = choose(results.runs, max_cases)
     total = sum(map(len, rows))
@@ -120,4 +129,4 @@ def of_report(
                 pictures.append(len(case.picture))
     seconds = total * (times[-1] - times[0]) if times else 0.0  # the first one compiled
     size = total * max(pictures, default=0) + _REST // 10
-    return Estimate(str(out or _page(folder)), f"{total} cases", seconds, size)
+    return Estimate(str(out), f"{total} cases", seconds, size)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import matplotlib
 import numpy as np
 
 from bfjax.evaluation import flags_in_words
 from bfjax.metrics import SuccessRate
-from bfjax.report import curves, pictures, repeat
+from bfjax.report import curves, markup, pictures, repeat
 from bfjax.report.loading import Matrix, Results, Run
 from bfjax.report.sweeps import sweeps
 
-_HERE = Path(__file__).parent
 _SHADES = 21  # of the heat map: one for every five percent
 _SPACE, _DASH = "\u00a0", "\u2013"
 
@@ -27,12 +23,6 @@ _MEANINGS = {
     "PNEUMONIA→NORMAL": "missed pneumonia",
     "NORMAL→PNEUMONIA": "false alarm",
 }
-
-CITATION = (
-    "Kermany, Daniel; Zhang, Kang; Goldbaum, Michael (2018): Labeled Optical Coherence Tomography "
-    "(OCT) and Chest X-Ray Images for Classification. Mendeley Data, V2."
-)
-DOI = "10.17632/rscbjbr9sj.2"
 
 
 class Cell(NamedTuple):
@@ -110,24 +100,14 @@ def render(
     Returns:
       HTML that loads nothing but those pictures.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     settings = results.runs[0].settings
     judges = {target for run in results.runs for target in run.targets}
-    style = _read("page.css") + _shades() + _bars()
-    script = _read("page.js")
-    return environment.get_template("page.html").render(
+    template = markup.templates().get_template("page.html")
+    return template.render(
         results=results,
         settings=settings,
         data_name=Path(settings["data"]).name or settings["data"],
         chest_xray=Path(settings["data"]).name == "chest_xray",
-        citation=CITATION,
-        doi=DOI,
         headlines=[_headline(run) for run in results.runs],
         matrices=[_tables(matrix) for matrix in results.matrices],
         judges=len(judges),
@@ -140,10 +120,8 @@ def render(
         date=date,
         shown=len(cases),
         data=_island(results, cases, links),
-        style=style,
-        script=script,
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        style=markup.read("page.css") + _shades() + markup.bars(),
+        script=markup.read("page.js"),
     )
 
 
@@ -257,7 +235,7 @@ def _settings(run: Run) -> dict[str, Any]:
 
 
 def _island(results: Results, cases: list[dict[str, Any]], links: list[str]) -> str:
-    """The data of the script, as JSON that no HTML parser can mistake for markup."""
+    """The data of the script."""
     value = {
         "gutter": pictures.GUTTER,
         "runs": [
@@ -266,19 +244,7 @@ def _island(results: Results, cases: list[dict[str, Any]], links: list[str]) -> 
         ],
         "cases": [facts | {"src": src} for facts, src in zip(cases, links, strict=True)],
     }
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))  # ASCII only
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
-def _read(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """As a Content-Security-Policy names the one style or script that it allows."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return markup.island(value)
 
 
 def _shades() -> str:
@@ -288,19 +254,5 @@ def _shades() -> str:
         linear = np.where(colour > 0.04045, ((colour + 0.055) / 1.055) ** 2.4, colour / 12.92)
         luminance = float(linear[:3] @ [0.2126, 0.7152, 0.0722])
         text = "#000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#fff"
-        rules.append(f".h{k}{{background:{_hex(colour)};color:{text}}}\n")
+        rules.append(f".h{k}{{background:{markup.hexadecimal(colour)};color:{text}}}\n")
     return "".join(rules)
-
-
-def _bars() -> str:
-    """Rules for the colour bars under the pictures."""
-    names = {"diverging": pictures.DIVERGING, "sequential": pictures.SEQUENTIAL}
-    return "".join(
-        f".bar.{kind}{{background:linear-gradient(to right,"
-        f"{','.join(map(_hex, matplotlib.colormaps[name](np.linspace(0, 1, 17))))})}}\n"
-        for kind, name in names.items()
-    )
-
-
-def _hex(colour: np.ndarray) -> str:
-    return "#" + "".join(f"{round(255 * channel):02x}" for channel in colour[:3].tolist())

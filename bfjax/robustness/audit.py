@@ -45,6 +45,7 @@ class Audit(NamedTuple):
       smallest: (n,), the smallest log-range at which it was found to err; 0 without light, infinite
         where none was found.
       params: (n, p), c of that light.
+      turned: (n, classes), logits under it; those without light where none was found.
       gradients: (n,), spent on each image, of which three forward passes are one.
       flags: names of `FLAGS` to one truth or (n,) of them.
     """
@@ -56,6 +57,7 @@ class Audit(NamedTuple):
     wrong: Bool[np.ndarray, "t n"]
     smallest: Float[np.ndarray, " n"]
     params: Float[np.ndarray, "n p"]
+    turned: Float[np.ndarray, "n classes"]
     gradients: Float[np.ndarray, " n"]
     flags: dict[str, Any]
 
@@ -180,6 +182,7 @@ class _Test:
                 answers.append(np.asarray(answer)[real])
             slopes.append(np.asarray(slope)[real])
         self.logits = np.concatenate(logits)
+        self.turned = self.logits.copy()
         self.worst = np.repeat(self.logits[None], len(self.tiers), 0)
         self.margins = np.repeat(self.margin(self.logits)[None], len(self.tiers), 0)
         self.smallest[self.wrong(self.logits)] = 0
@@ -258,6 +261,7 @@ class _Test:
         less = wrong & (sizes < self.smallest[chosen])
         self.smallest[chosen[less]] = sizes[less]
         self.params[chosen[less]] = params[less]
+        self.turned[chosen[less]] = logits[less]
         for t, rho in enumerate(self.tiers):
             worse = (sizes <= rho * (1 + 1e-5)) & (margins > self.margins[t, chosen])
             self.margins[t, chosen[worse]] = margins[worse]
@@ -274,6 +278,7 @@ class _Test:
             wrong,
             self.smallest,
             self.params,
+            self.turned,
             self.gradients,
             self.flags,
         )

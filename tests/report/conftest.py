@@ -13,6 +13,7 @@ import tyro
 from bfjax.evaluation import AttackConfig, EvaluateConfig, commands
 from bfjax.report import loading, pictures
 from tests.evaluation.test_attack import checkpoint
+from tests.report.browser import chromium, reader  # noqa: F401
 
 SIZE, COUNT = 32, 12
 EVIL = "<img src=x onerror=alert(1)>\"'&.png"

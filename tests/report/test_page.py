@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 
 from bfjax.metrics import SuccessRate
-from bfjax.report import loading, page
+from bfjax.report import loading, markup, page
 from tests.report.conftest import BREAK, EVIL, facts, hostile, made_up
 
 
@@ -120,7 +120,7 @@ def test_nothing_is_loaded_from_elsewhere(several):
         if "href" in attributes:
             assert tag == "a"
             assert attributes["href"].startswith("#")  # phantoms have no citation
-    style, script = page._read("page.css"), page._read("page.js")
+    style, script = markup.read("page.css"), markup.read("page.js")
     assert not re.search(r"url\(|@import|@font-face", style)
     assert not re.search(r"fetch|XMLHttpRequest|innerHTML|eval|https?:", script)
 

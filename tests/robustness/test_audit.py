@@ -68,6 +68,8 @@ def test_its_lights_do_what_it_says(known):
     np.testing.assert_allclose(jax.vmap(threat.size)(params), found.smallest[there], rtol=1e-5)
     under = jax.vmap(lambda c, x: predict(threat.perturbation.apply(c, x)))(params, chosen)
     assert (under.argmax(-1) != labels[there]).all()
+    np.testing.assert_allclose(found.turned[there], under, atol=1e-4)
+    np.testing.assert_array_equal(found.turned[~there], found.clean[~there])
 
 
 def test_what_it_spends_is_bounded_and_told(known):

@@ -1,15 +1,37 @@
 from .commands import audit, audit_models, of_audits
 from .config import AuditConfig
 from .figure import panels
+from .finished import (
+    NODES,
+    UNEVEN,
+    Answer,
+    Images,
+    Light,
+    audited_images,
+    log_field_at_nodes,
+    range_in_words,
+    read_audit,
+    turning_lights,
+)
 from .summary import SCHEMA, curve, range_taken
 
 __all__ = [
+    "NODES",
     "SCHEMA",
+    "UNEVEN",
+    "Answer",
     "AuditConfig",
+    "Images",
+    "Light",
     "audit",
     "audit_models",
+    "audited_images",
     "curve",
+    "log_field_at_nodes",
     "of_audits",
     "panels",
+    "range_in_words",
     "range_taken",
+    "read_audit",
+    "turning_lights",
 ]

@@ -84,6 +84,7 @@ class Test:
             "wrong": list(found.wrong.T),
             "random_right": list(right.T),
             "smallest": found.smallest,
+            "turned": list(found.turned),
             "gradients": found.gradients,
         }
         flags = {f"flag_{k}": np.broadcast_to(v, count) for k, v in found.flags.items()}

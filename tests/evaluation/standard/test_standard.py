@@ -208,6 +208,13 @@ def test_the_command_ranks_and_estimates(models, capsys):
     assert -1 < out.index(first) < out.index(other)
     assert cli.main(arguments) == 0
     assert "finished before" in capsys.readouterr().out
+    assert cli.main(["report", "told"]) == 0  # what was measured is what its page reads
+    page = Path("told", "report.html").read_text(encoding="utf-8")
+    assert -1 < page.index(f">{first}<") < page.index(f">{other}<")
+    shards = [runner.storage.read_shards(Path("told", name, "shards", "fixed")) for name in takes]
+    turned = sum(0 < rho < np.inf for table in shards for rho in table["smallest"].to_pylist())
+    assert f"told/report.html: {turned} cases" in capsys.readouterr().out
+    assert turned
 
 
 @pytest.mark.slow

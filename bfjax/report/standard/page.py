@@ -1,0 +1,285 @@
+"""The page of audits: what its template shows, computed; no numbers are made up in the template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bfjax.evaluation.standard import UNEVEN, range_in_words
+from bfjax.report import markup, pictures
+from bfjax.report.page import Cell
+from bfjax.report.standard import figure
+from bfjax.report.standard.cases import Shown
+from bfjax.report.standard.loading import Audited
+from bfjax.report.standard.ranking import Group
+
+_SPACE, _DASH = "\u00a0", "\u2013"
+_COLOURS = 129  # an odd number has a middle
+_METRICS = ("accuracy", "sensitivity", "specificity", "auc")
+
+
+def render(
+    groups: Sequence[Group],
+    differ: Sequence[str],
+    shown: Shown,
+    *,
+    unfinished: Sequence[str],
+    date: str,
+) -> str:
+    """The whole page.
+
+    Args:
+      groups: the audits; those of one group are ranked against each other.
+      differ: what keeps the groups apart.
+      shown: the cases; their audits are numbered group by group.
+      unfinished: where audits lie that are not finished.
+      date: when the page is made.
+
+    Returns:
+      HTML that loads nothing.
+    """
+    audits = [one for group in groups for one in group.audits]
+    data = {_data(one.audit) for one in audits}
+    template = markup.templates().get_template("standard/page.html")
+    return template.render(
+        groups=[_group(group, k) for k, group in enumerate(groups)],
+        differ=_listed(differ),
+        unfinished=unfinished,
+        audits=[_settings(one) for one in audits],
+        turned=[_turned(one) for one in audits],
+        data_name=_listed(sorted(data)),
+        chest_xray="chest_xray" in data,
+        date=date,
+        shown=len(shown.facts),
+        data=_island(audits, shown),
+        style=markup.read("page.css") + markup.read("standard/page.css") + markup.bars(),
+        script=markup.read("standard/page.js"),
+    )
+
+
+def _data(audit: dict[str, Any]) -> str:
+    """The name of a data set, without the folders in which it lies."""
+    name = audit["settings"]["data"]
+    return Path(name).name or name
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+
+
+def share(value: float | None, interval: Sequence[float] | None = None) -> Cell:
+    r"""A share of images and its 95 % interval as text.
+
+    Args:
+      value: `None` where it has no meaning.
+      interval: its ends; `None` where there is none.
+
+    Returns:
+      The texts.
+
+    Example:
+      >>> found = share(0.25, [0.1, 0.5])
+      >>> found.percent.replace("\xa0", " "), found.interval.replace("\xa0", " ")
+      ('25.0 %', '10.0–50.0 %')
+    """
+    if value is None:
+        return Cell(_DASH, "", "")
+    if interval is None:
+        return Cell(f"{100 * value:.1f}{_SPACE}%", "", "", value=value)
+    low, high = interval
+    text = f"{100 * low:.1f}{_DASH}{100 * high:.1f}{_SPACE}%"
+    return Cell(f"{100 * value:.1f}{_SPACE}%", "", text, low, high, value)
+
+
+def _area(value: float | None, interval: Sequence[float] | None) -> Cell:
+    """An area under a curve is no share of images."""
+    if value is None:
+        return Cell(_DASH, "", "")
+    text = "" if interval is None else f"{interval[0]:.3f}{_DASH}{interval[1]:.3f}"
+    return Cell(f"{value:.3f}", "", text)
+
+
+def _cell(found: dict[str, Any], metric: str) -> Cell:
+    write = _area if metric == "auc" else share
+    return write(found[metric], found["intervals"].get(metric))
+
+
+def _group(group: Group, number: int) -> dict[str, Any]:
+    settings, first = group.settings, group.audits[0]
+    ranked = []
+    for one in group.audits:
+        row = one.audit["rows"][group.row]
+        flagged = {name for found in one.audit["rows"].values() for name in found["flags"]}
+        threshold = one.audit["settings"]["threshold"]
+        ranked.append(
+            {
+                "name": one.name,
+                "architecture": _architecture(one),
+                "threshold": None if threshold == 0.5 else f"{threshold:g}",
+                "images": one.audit["images"],
+                "clean": _cell(one.audit["clean"], "accuracy"),
+                "tiers": [_cell(tier, "accuracy") for tier in row["tiers"]],
+                "machine": _cell(one.audit["machine"], "accuracy"),
+                "takes": _takes(one, group.row),
+                "gradients": row["gradients"],
+                "flags": ", ".join(sorted(name.replace("_", " ") for name in flagged)),
+            }
+        )
+    return {
+        "title": f"{_data(first.audit)}, {settings['split']} split",
+        "digest": settings["images"][:8],
+        "settings": settings,
+        "lead": _lead(group),
+        "row": figure.ROWS.get(group.row, group.row),
+        "ranges": [(f"{rho:g}", range_in_words(rho)) for rho in settings["ranges"]],
+        "ranked": ranked,
+        "flags": [flag for one in group.audits for flag in _flags(one)],
+        "details": [_details(one) for one in group.audits],
+        "figures": [_figure(one, group.row, f"{number}-{k}") for k, one in enumerate(group.audits)],
+    }
+
+
+def _architecture(one: Audited) -> str:
+    """Where the name does not say it."""
+    known = one.audit["model"].get("architecture", "")
+    return "" if known == one.name else known
+
+
+def _takes(one: Audited, row: str) -> str:
+    takes = one.audit["rows"][row]["takes"]
+    return f">{_SPACE}{max(one.audit['settings']['ranges']):g}" if takes is None else f"{takes:.3g}"
+
+
+def _lead(group: Group) -> str:
+    """What somebody who reads one sentence reads."""
+    first = group.audits[0]
+    takes, name = first.audit["rows"][group.row]["takes"], first.name
+    most = f"{name} takes most. " if len(group.audits) > 1 else ""
+    if takes == 0:
+        return f"{most}{name} gets no image right without light."
+    stay = f"{most}Nine in ten of the right answers of {name} stay right"
+    if takes is None:
+        end = max(group.settings["ranges"])
+        return f"{stay} under all light that was tried, up to a log-range of {end:g}."
+    return (
+        f"{stay} up to a log-range of {takes:.3g}. Light of that range is {range_in_words(takes)}."
+    )
+
+
+def _flags(one: Audited) -> list[tuple[str, str, int, str]]:
+    """What speaks against the test, or against reading much into it."""
+    found = [
+        (one.name, figure.ROWS.get(row, row), flag["images"], flag["means"])
+        for row, of_row in one.audit["rows"].items()
+        for flag in of_row["flags"].values()
+    ]
+    for tier in one.audit.get("universal", {"tiers": []})["tiers"]:
+        if means := tier["one_answer"].get("means"):
+            where = f"one light for all within {tier['log_range']:g}"
+            count = round(tier["one_answer"]["share"] * one.audit["images"])
+            found.append((one.name, where, count, means))
+    return found
+
+
+def _details(one: Audited) -> dict[str, Any]:
+    """All that was measured of one model, light by light."""
+    audit = one.audit
+    universal = any("universal_accuracy" in t for r in audit["rows"].values() for t in r["tiers"])
+    extra = 1 + universal
+
+    def cells(found: dict[str, Any], *more: Cell) -> list[Cell]:
+        return [*(_cell(found, metric) for metric in _METRICS), *more]
+
+    empty = [Cell("", "", "")] * extra
+    parts = [("", [("without light", cells(audit["clean"], *empty))])]
+    for row, found in audit["rows"].items():
+        lines = []
+        for tier in found["tiers"]:
+            more = [share(tier["random_accuracy"])]
+            more += [share(tier.get("universal_accuracy"))] * universal
+            lines.append((f"within {tier['log_range']:g}", cells(tier, *more)))
+        parts.append((figure.ROWS.get(row, row), lines))
+    parts.append(("", [("worst set-up of a machine", cells(audit["machine"], *empty))]))
+    names = audit["settings"]["class_names"]
+    found = [f"{name} found" for name in reversed(names)] if len(names) == 2 else ["", ""]
+    heads = [("accuracy", ""), ("sensitivity", found[0]), ("specificity", found[1]), ("AUC", ""),
+             ("under random light", "mean accuracy")]  # fmt: skip
+    heads += [("under one light for all", "accuracy")] * universal
+    spent = [
+        (figure.ROWS.get(row, row), f"{found['gradients']['mean']:.0f}",
+         f"{found['gradients']['most']:.0f}", _takes(one, row), _quantiles(found["smallest"]))
+        for row, found in audit["rows"].items()
+    ]  # fmt: skip
+    return {"name": one.name, "heads": heads, "parts": parts, "spent": spent,
+            "corrections": _corrections(audit)}  # fmt: skip
+
+
+_AGAINST = ("uncorrected", "oblivious", "adaptive", "straight_through", "gradient_free", "worst")
+
+
+def _corrections(audit: dict[str, Any]) -> list[tuple[str, str, list[str], str]]:
+    """Accuracy behind each correction, where some were tested, and the gain that is real."""
+    found = []
+    for name, judged in audit.get("corrections", {}).items():
+        for tier in judged["tiers"]:
+            mean, low, high = (
+                _DASH if tier["gain"][k] is None else f"{100 * tier['gain'][k]:+.1f}"
+                for k in ("mean", "low", "high")
+            )
+            rates = [share(tier[key]).percent for key in _AGAINST]
+            found.append((name, f"{tier['log_range']:g}", rates, f"{mean} ({low} to {high})"))
+    return found
+
+
+def _quantiles(smallest: dict[str, float | None]) -> list[str]:
+    found = (smallest.get(name) for name in ("quarter", "half"))
+    return [_DASH if x is None else f"{x:.3g}" for x in found]
+
+
+def _figure(one: Audited, row: str, identity: str) -> dict[str, Any]:
+    svg, legend = figure.plot(one.audit, row, identity=f"curve-{identity}")
+    return {"name": one.name, "svg": svg, "keys": legend}
+
+
+def _turned(one: Audited) -> dict[str, Any]:
+    """How many of the right answers light turned, where uneven light alone was tested."""
+    audit = one.audit
+    right = round(audit["clean"]["accuracy"] * audit["images"])
+    row = audit["rows"].get(UNEVEN)
+    left = right if row is None else round(row["curve"]["accuracy"][-1] * audit["images"])
+    end = f"{max(audit['settings']['ranges']):g}"
+    return {"name": one.name, "right": right, "turned": right - left, "end": end,
+            "tested": row is not None, "has_shards": one.has_shards}  # fmt: skip
+
+
+def _settings(one: Audited) -> dict[str, Any]:
+    settings = {k: v for k, v in one.audit["settings"].items() if k != "model"}
+    settings["data"] = _data(one.audit)
+    return {
+        "name": one.name,
+        "settings": [(key, json.dumps(v, ensure_ascii=False)) for key, v in settings.items()],
+        "sha256": one.audit["model"].get("sha256", ""),
+        "architecture": _architecture(one),
+        "environment": one.audit["run"],
+    }
+
+
+def _island(audits: Sequence[Audited], shown: Shown) -> str:
+    """The data of the script."""
+    return markup.island(
+        {
+            "colours": markup.colours(pictures.DIVERGING, _COLOURS),
+            "audits": [
+                {
+                    "name": one.name,
+                    "encoding": one.audit["settings"]["encoding"],
+                    "gamma": one.audit["settings"]["gamma"],
+                }
+                for one in audits
+            ],
+            "images": shown.images,
+            "cases": shown.facts,
+        }
+    )
