@@ -61,8 +61,7 @@ class AuditRun:
 
     def missing(self) -> list[tuple[str, int]]:
         """Rows and first images of the parts that are not there yet."""
-        starts = range(0, len(self.source), self.part)
-        found = [(row, start) for start in starts for row in self.rows if row != UNIVERSAL]
+        found = [(row, start) for start in self._starts for row in self.rows if row != UNIVERSAL]
         found += [(UNIVERSAL, half) for half in range(2) if UNIVERSAL in self.rows]
         return [(row, start) for row, start in found if not self.shard(row, start).exists()]
 
@@ -70,7 +69,14 @@ class AuditRun:
         """The images of a part; of one light for all those of one half."""
         if row == UNIVERSAL:
             return halves(self.truth)[start]
-        return np.arange(start, min(start + self.part, len(self.source)))
+        ends = [end for end in self._starts if end > start]
+        return np.arange(start, ends[0] if ends else len(self.source))
+
+    @property
+    def _starts(self) -> list[int]:
+        """Of the parts; less than a batch joins the last one, and compiles nothing of its own."""
+        starts, count = list(range(0, len(self.source), self.part)), len(self.source)
+        return starts[:-1] if len(starts) > 1 and count - starts[-1] < self.batch_size else starts
 
     def shard(self, row: str, start: int) -> Path:
         """The file of a part."""

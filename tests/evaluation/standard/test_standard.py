@@ -17,16 +17,19 @@ from bfjax.evaluation.standard.threshold import at_threshold, keeping
 from bfjax.evaluation.standard.universal import OneLight, take_worse
 from bfjax.robustness import ATTACKERS, Judged, audit
 
+# of one function, so that both are compiled once
 MODULE = """
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
-def predict(image):
-    return 40 * jnp.stack([image[:16].mean() - 0.03, image[16:].mean()])
+def of_halves(gain, shift, weights, image):
+    return gain * jnp.stack([(weights * image[:16, :, 0]).sum() + shift, image[16:].mean()])
 
-def duller(image):
-    return 4 * jnp.stack([image[:16, :8].mean() + 0.01, image[16:].mean()])
+evenly = jnp.full((16, 32), 1 / 512)
+predict = Partial(of_halves, 40.0, -0.03, evenly)
+duller = Partial(of_halves, 4.0, 0.01, evenly.at[:, :8].multiply(4).at[:, 8:].set(0))
 """
-COUNT = 10
+COUNT = 12
 # the functions here are no good classifiers
 pytestmark = pytest.mark.filterwarnings("ignore:.* is right about:UserWarning")
 
@@ -144,6 +147,14 @@ def test_a_correction_is_judged(models, tmp_path, monkeypatch):
         assert tier["oblivious"] == 1
         assert tier["gain"]["mean"] == pytest.approx(tier["worst"] - tier["uncorrected"])
         assert tier["seeming"]["mean"] == pytest.approx(1 - tier["uncorrected"])
+
+
+def test_less_than_a_batch_joins_the_part_before(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_PART", 8)
+    for count, parts in ((COUNT, [8, 4]), (10, [10]), (2, [2])):
+        (run,) = audit_runs(config(models[0], num_images=count, out=tmp_path / "out"))
+        starts = [start for row, start in run.missing() if row == "fixed"]
+        assert [len(run.chosen("fixed", start)) for start in starts] == parts
 
 
 def test_what_one_light_does_counts_as_found():
