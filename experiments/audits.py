@@ -65,8 +65,8 @@ def main(config: Config) -> None:
             **options,
         )
         for name, audit in standard.audit_models(asked).items():
-            found[f"{name}, {kind}"] = _plain(audit)
-            storage.write_json(RESULTS / f"{name}-{kind}.json", _plain(audit))
+            found[f"{name}, {kind}"] = plain(audit)
+            storage.write_json(RESULTS / f"{name}-{kind}.json", plain(audit))
             write(found)
 
 
@@ -84,11 +84,18 @@ def _asked(config: Config) -> list[tuple[str, str, dict[str, Any]]]:
     return [(kind, model, options) for kind, models, options in kinds for model in models]
 
 
-def _plain(audit: dict[str, Any]) -> dict[str, Any]:
-    """Without the paths of this machine."""
-    settings = audit["settings"]
-    kept = settings | {"data": CITATION} | {"model": audit["model"]["name"]}
-    return audit | {"settings": kept}
+def plain(found: dict[str, Any]) -> dict[str, Any]:
+    """Without the paths of this machine.
+
+    Args:
+      found: what `audit.json` holds, or `certificates.json`.
+
+    Returns:
+      The same, with the data's citation in place of where they lie.
+    """
+    settings = found["settings"]
+    kept = settings | {"data": CITATION} | {"model": found["model"]["name"]}
+    return found | {"settings": kept}
 
 
 def write(found: dict[str, dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import functools
 import importlib
 import os
 import re
@@ -39,6 +40,9 @@ COMMANDS: dict[str, Command] = {
     "audit": Command(
         "bfjax.evaluation.standard", "AuditConfig", "audit", "how much uneven light a model takes"
     ),
+    "certify": Command(
+        "bfjax.evaluation.certified", "CertifyConfig", "certify", "prove how much light it stands"
+    ),
     "explain": Command(
         "bfjax.evaluation.maps", "ExplainConfig", "explain", "map where an attack works"
     ),
@@ -67,7 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
         usage="bfjax [--version] [--debug] [--process I/N@HOST:PORT|auto] COMMAND ...",
         description="Adversarial bias fields against X-ray classifiers.",
         epilog="bfjax COMMAND --help lists the options of a command.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=functools.partial(
+            argparse.RawDescriptionHelpFormatter, max_help_position=27
+        ),
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"bfjax {__version__}")
@@ -75,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--process",
         metavar="I/N@HOST:PORT",
-        help="this is I of N, 0 listens there; auto: ask the cluster",
+        help="this is I of N, 0 listens; auto: ask the cluster",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():

@@ -161,3 +161,23 @@ class EvaluateConfig(RunConfig):
     the attack made again."""
     out: Path = Path("bfjax-evaluate")
     """Folder for the results."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelsConfig(ImagesConfig):
+    """What `bfjax audit` and `bfjax certify` have in common."""
+
+    model: tuple[str, ...]
+    """The models, each as for bfjax attack."""
+    encoding: Literal["linear", "log"] = "linear"
+    """What grey values are of the exposure: proportional, or falling with its logarithm."""
+    gamma: float = 0.29
+    """Grey levels, of [0, 1], for each factor e of the exposure, with --encoding log."""
+    threshold: float = 0.5
+    """Probability from which on the last of two classes is the answer."""
+    sensitivity: float | None = None
+    """In place of --threshold: the highest that keeps this sensitivity without light."""
+    out: Path
+    """Folder for the results."""
+    dry_run: bool = False
+    """Only estimate how long it would take and how much disk."""

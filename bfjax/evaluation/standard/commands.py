@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -12,10 +12,14 @@ from bfjax import estimate, progress, storage
 from bfjax.estimate import Estimate
 from bfjax.evaluation.classes import ANY
 from bfjax.evaluation.commands import ask_about, load_model, normalization
+from bfjax.evaluation.config import ModelsConfig
+from bfjax.evaluation.model_run import ModelRun, clean_logits
 from bfjax.evaluation.standard import figure, runner, summary, threshold, universal
 from bfjax.evaluation.standard.config import AuditConfig
 from bfjax.evaluation.standard.runner import AuditRun
 from bfjax.evaluation.standard.testing import UNIVERSAL
+
+Run = TypeVar("Run", bound=ModelRun)
 
 
 def audit(config: AuditConfig) -> None:
@@ -95,8 +99,6 @@ def audit_runs(config: AuditConfig) -> list[AuditRun]:
     """
     if jax.process_count() > 1:
         raise ValueError("bfjax audit runs in one process")
-    if config.finding == ANY:
-        raise ValueError(f"an audit is of one finding: --finding {ANY} names none")
     for option, values in (("ranges", config.ranges), ("exposures", config.exposures)):
         if not values or len(set(values)) < len(values):
             told = ", ".join(map(str, values)) or "none"
@@ -109,6 +111,37 @@ def audit_runs(config: AuditConfig) -> list[AuditRun]:
             raise ValueError(f"--{name} must be at least {least}, got {value}")
     if len(set(config.corrections)) < len(config.corrections):
         raise ValueError(f"--corrections must differ, got {', '.join(config.corrections)}")
+    kept = ("batch_size", "num_random", "universal_steps", "fit_images")
+    settings = {name: getattr(config, name) for name in kept} | {
+        "ranges": sorted(config.ranges),
+        "exposures": list(config.exposures),
+        "corrections": list(config.corrections),
+    }
+    return model_runs(AuditRun, config, settings, what="an audit")
+
+
+def model_runs(
+    kind: type[Run], config: ModelsConfig, settings: dict[str, Any], *, what: str
+) -> list[Run]:
+    """A run of some kind for each model.
+
+    Args:
+      kind: of the runs.
+      config: the options that all kinds have.
+      settings: what its results depend on besides.
+      what: it is, in words.
+
+    Returns:
+      The runs, of the models as they answer at their thresholds; nothing of them is written yet.
+
+    Raises:
+      ValueError: for options, images or models that do not fit, naming the culprit.
+      FileNotFoundError: for missing data or models.
+    """
+    if not config.model:
+        raise ValueError(f"{what} is of a model: name one or several, --model")
+    if config.finding == ANY:
+        raise ValueError(f"{what} is of one finding: --finding {ANY} names none")
     targets = [load_model(config, text) for text in config.model]
     names = [target.name for target in targets]
     if len(set(names)) < len(names):
@@ -116,21 +149,15 @@ def audit_runs(config: AuditConfig) -> list[AuditRun]:
     asked = ask_about(config, targets, out=config.out, dry_run=config.dry_run)
     truth = np.asarray(asked.source.labels, np.int32)
     if (truth < 0).any():
-        raise ValueError("an audit needs the images' classes: put them into class folders")
-    options = dataclasses.asdict(config)
-    kept = ("split", "batch_size", "seed", "encoding", "gamma", "num_random", "sensitivity")
-    kept = (*kept, "threshold", "universal_steps", "fit_images")
-    settings = asked.settings | {name: options[name] for name in kept}
+        raise ValueError(f"{what} needs the images' classes: put them into class folders")
+    kept = ("split", "seed", "encoding", "gamma", "threshold", "sensitivity", "outputs")
+    settings = asked.settings | {name: getattr(config, name) for name in kept} | settings
     settings |= normalization(config) | {
         "data": asked.source.public(config.data),
         "images": asked.fingerprint.sha256,
-        "ranges": sorted(config.ranges),
-        "exposures": list(config.exposures),
-        "corrections": list(config.corrections),
-        "outputs": config.outputs,
     }
     runs = [
-        AuditRun(
+        kind(
             target=target,
             source=asked.source,
             truth=truth,
@@ -144,7 +171,7 @@ def audit_runs(config: AuditConfig) -> list[AuditRun]:
     return [_at_threshold(run, config) for run in runs]
 
 
-def _at_threshold(run: AuditRun, config: AuditConfig) -> AuditRun:
+def _at_threshold(run: Run, config: ModelsConfig) -> Run:
     """The same run of the model as it answers at its threshold."""
     value = config.threshold
     if config.sensitivity is not None:
@@ -152,7 +179,7 @@ def _at_threshold(run: AuditRun, config: AuditConfig) -> AuditRun:
         if before and before.get("sensitivity") == config.sensitivity:
             value = before["threshold"]
         else:
-            value = threshold.keeping(runner.clean_logits(run), run.truth, config.sensitivity)
+            value = threshold.keeping(clean_logits(run), run.truth, config.sensitivity)
     moved = threshold.at_threshold(run.target.predict, value)
     return dataclasses.replace(
         run,

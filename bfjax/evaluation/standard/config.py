@@ -6,32 +6,22 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from bfjax.evaluation.config import ImagesConfig
+from bfjax.evaluation.config import ModelsConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AuditConfig(ImagesConfig):
+class AuditConfig(ModelsConfig):
     """Tests how much uneven light classifiers take; nobody has to choose an attack.
 
     For each model writes OUT/MODEL/audit.json, audit.png and records.csv. An interrupted run
     started again with the same options goes on where it stopped; models may be added.
     """
 
-    model: tuple[str, ...]
-    """The models, each as for bfjax attack."""
     ranges: tuple[float, ...] = (0.1, 0.2, 0.4, 0.7)
     """Log-ranges of the light, the largest log field less the smallest: 0.1 is what a calibrated
     machine leaves, 0.2 a misused one, 0.4 an uncorrected one, 0.7 a factor of two."""
     exposures: tuple[Literal["fixed", "alone", "free"], ...] = ("fixed", "alone", "free")
     """Uneven light alone, the whole image brighter or darker alone, and both at once."""
-    encoding: Literal["linear", "log"] = "linear"
-    """What grey values are of the exposure: proportional, or falling with its logarithm."""
-    gamma: float = 0.29
-    """Grey levels, of [0, 1], for each factor e of the exposure, with --encoding log."""
-    threshold: float = 0.5
-    """Probability from which on the last of two classes is the answer."""
-    sensitivity: float | None = None
-    """In place of --threshold: the highest that keeps this sensitivity without light."""
     num_random: int = 32
     """Random lights for each image and range."""
     universal_steps: int = 100
@@ -44,5 +34,3 @@ class AuditConfig(ImagesConfig):
     does not; each takes longer than all the rest."""
     out: Path = Path("bfjax-audit")
     """Folder for the results."""
-    dry_run: bool = False
-    """Only estimate how long it would take and how much disk."""

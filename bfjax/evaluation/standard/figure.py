@@ -54,7 +54,7 @@ def panels(audits: Sequence[dict[str, Any]]) -> Figure:
     many[0].set_ylabel("accuracy, %")
     figure.supxlabel("log-range of the light: largest log field less the smallest", fontsize=10)
     handles, labels = many[0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=3)
+    figure.legend(handles, labels, fontsize=8, loc="outside upper center", ncols=3)
     return figure
 
 

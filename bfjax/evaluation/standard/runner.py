@@ -10,43 +10,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Integer
 
-from bfjax import data, estimate, storage
-from bfjax.attack import logits_of
-from bfjax.data import feed
+from bfjax import estimate, storage
 from bfjax.estimate import Estimate
-from bfjax.evaluation import doubts, identity
-from bfjax.evaluation.identity import IMAGES
+from bfjax.evaluation import doubts, model_run
+from bfjax.evaluation.model_run import ModelRun, read
 from bfjax.evaluation.standard import testing
 from bfjax.evaluation.standard.testing import MACHINE, UNIVERSAL
-from bfjax.evaluation.targets import Target, named
-from bfjax.types import as_pytree
+from bfjax.evaluation.targets import named
 
 _PART = 64  # images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AuditRun:
-    """A model, the images it is tested on, and where that goes.
-
-    Attributes:
-      target: the model, as it answers at the threshold.
-      source: the images.
-      truth: (n,), their classes.
-      fingerprint: of the images.
-      out: the folder.
-      settings: what the results depend on, as JSON gives it back.
-      batch_size: images at once.
-    """
-
-    target: Target
-    source: data.Source
-    truth: Integer[np.ndarray, " n"]
-    fingerprint: data.Fingerprint
-    out: Path
-    settings: dict[str, Any]
-    batch_size: int
+class AuditRun(ModelRun):
+    """What an audit tests of one model."""
 
     @property
     def part(self) -> int:
@@ -107,10 +86,10 @@ def complete(run: AuditRun, on_gradients: Callable[[float], object] = lambda _: 
     Raises:
       ValueError: the folder holds an audit of other settings, images or another model.
     """
-    _same_settings(run)
+    model_run.begin(run)
     missing = run.missing()
-    if missing and not run.target.is_checkpoint:  # which knows its range
-        _ask_about_range(run)
+    if missing:
+        model_run.ask_about_range(run)
     for row, start in missing:
         chosen = run.chosen(row, start)
         test = testing.Test(
@@ -140,46 +119,6 @@ def complete(run: AuditRun, on_gradients: Callable[[float], object] = lambda _: 
     return bool(missing)
 
 
-def clean_logits(run: AuditRun) -> Float[np.ndarray, "n k"]:
-    """What the model says of all images without light.
-
-    Args:
-      run: the model and the images.
-
-    Returns:
-      (n, k).
-    """
-    found, predict = [], as_pytree(run.target.predict)
-    with named(run.target):
-        for images, _ in feed.in_order(run.source, run.batch_size):
-            filled = images[np.resize(np.arange(len(images)), run.batch_size)]
-            logits = logits_of(predict, jnp.asarray(filled))
-            found.append(np.asarray(logits)[: len(images)])
-    return np.concatenate(found)
-
-
-def _ask_about_range(run: AuditRun) -> None:
-    rows = doubts.evenly(run.truth, 16)
-    images = jnp.asarray(read(run, rows))
-    with named(run.target):
-        logits = np.asarray(logits_of(as_pytree(run.target.predict), images))
-    doubts.warn_of_range(logits, run.truth[rows], name=run.target.name)
-
-
-def _same_settings(run: AuditRun) -> None:
-    path, settings = run.out / "settings.json", run.settings
-    before = storage.read_json(path)
-    if not before:
-        identity.nothing_there(run.out, "shards")
-        run.fingerprint.write(run.out / IMAGES)  # first: settings without it name no image
-        storage.write_json(path, settings)
-        return
-    told = {"model": settings["model"], "images": settings["images"]}
-    storage.check_same(run.out, before, settings | {k: before[k] for k in told})
-    identity.same_images(run.out, before["images"], run.fingerprint, False)
-    identity.same_model(run.target.name, before["model"], settings["model"], run.out)
-
-
 def halves(truth: Integer[np.ndarray, " n"]) -> list[Integer[np.ndarray, " half"]]:
     """Two halves of the images: the first and the second ones of each class.
 
@@ -200,20 +139,6 @@ def halves(truth: Integer[np.ndarray, " n"]) -> list[Integer[np.ndarray, " half"
         of_class = np.flatnonzero(truth == c)
         first[of_class[: -(-len(of_class) // 2)]] = True
     return [np.flatnonzero(first), np.flatnonzero(~first)]
-
-
-def read(run: AuditRun, chosen: Integer[np.ndarray, " n"]) -> Float[np.ndarray, "n h w c"]:
-    """Some images.
-
-    Args:
-      run: whose they are.
-      chosen: their numbers.
-
-    Returns:
-      (n, h, w, c) in [0, 1].
-    """
-    part = data.Subset(run.source, chosen.tolist())
-    return np.concatenate([images for images, _ in feed.in_order(part, run.batch_size)])
 
 
 def of_audit(run: AuditRun) -> Estimate:

@@ -31,7 +31,7 @@ from bfjax.storage import environment
 SCHEMA = 1
 """Of `audit.json`, raised when its entries change meaning."""
 _SHARE = 0.9
-_METRICS = ("accuracy", "sensitivity", "specificity", "auc", "intervals")
+_METRICS = ("accuracy", "sensitivity", "specificity", "auc")
 
 
 def summarize(run: AuditRun) -> dict[str, Any]:
@@ -73,9 +73,9 @@ def summarize(run: AuditRun) -> dict[str, Any]:
         "model": {"name": run.target.name, **run.settings["model"]},
         "settings": run.settings,
         "images": len(run.source),
-        "clean": _metrics(clean, run.truth),
+        "clean": metrics_of(clean, run.truth),
         "rows": rows,
-        "machine": _metrics(_array(tables[MACHINE], "worst"), run.truth),
+        "machine": metrics_of(_array(tables[MACHINE], "worst"), run.truth),
     }
     if lights:
         spent = 2 * len(run.settings["ranges"]) * run.settings["universal_steps"]
@@ -84,7 +84,7 @@ def summarize(run: AuditRun) -> dict[str, Any]:
             "gradients": spent * min(run.batch_size, lights.images),
             "tiers": [
                 {"log_range": rho}
-                | _metrics(lights.logits[:, t], run.truth)
+                | metrics_of(lights.logits[:, t], run.truth)
                 | {"one_answer": one_answer(run, clean, lights.logits[:, t])}
                 for t, rho in enumerate(run.settings["ranges"])
             ],
@@ -92,7 +92,7 @@ def summarize(run: AuditRun) -> dict[str, Any]:
     if run.settings["corrections"]:
         found["corrections"] = {
             name: {
-                "clean": _metrics(_array(tables[name], "clean"), run.truth),
+                "clean": metrics_of(_array(tables[name], "clean"), run.truth),
                 "tiers": of_correction(run, tables[name], smallest[exposure]),
                 "gradients": float(np.mean(_array(tables[name], "gradients"))),
             }
@@ -118,13 +118,31 @@ def _tiers(
         tier = {"log_range": rho, "random_accuracy": float(random[:, t].mean())}
         if lights:
             tier["universal_accuracy"] = measure(lights.logits[:, t], run.truth).accuracy
-        found.append(tier | _metrics(worst[:, t], run.truth))
+        found.append(tier | metrics_of(worst[:, t], run.truth))
     return found
 
 
-def _metrics(logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+def metrics_of(logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """The metrics that are reported, with their intervals, as JSON takes them.
+
+    Args:
+      logits: (n, k).
+      truth: (n,), the classes.
+
+    Returns:
+      By name; None where there is none, such as the AUC where a class has no image.
+
+    Example:
+      >>> metrics_of(np.array([[0.0, 1.0]]), np.array([1]))["auc"] is None
+      True
+    """
     found = dataclasses.asdict(measure(logits, truth))
-    return {name: found[name] for name in _METRICS}
+    intervals = {name: list(map(_known, ends)) for name, ends in found["intervals"].items()}
+    return {name: _known(found[name]) for name in _METRICS} | {"intervals": intervals}
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else value
 
 
 def _array(table: pa.Table, name: str) -> np.ndarray:

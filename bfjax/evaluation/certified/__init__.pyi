@@ -1,0 +1,14 @@
+from .commands import certify, certify_models, of_certificates
+from .config import CertifyConfig
+from .figure import panels
+from .summary import KINDS, SCHEMA
+
+__all__ = [
+    "KINDS",
+    "SCHEMA",
+    "CertifyConfig",
+    "certify",
+    "certify_models",
+    "of_certificates",
+    "panels",
+]
