@@ -2,7 +2,9 @@ import json
 
 import pytest
 
+from bfjax.evaluation.standard import testing
 from experiments import audits, one_light
+from tests.evaluation.standard.test_standard import judged
 from tests.evaluation.test_attack import checkpoint
 
 
@@ -18,6 +20,7 @@ def test_audits_become_a_table_and_a_figure(tmp_path, monkeypatch):
 
     monkeypatch.setattr(audits, "AuditConfig", quick)
     monkeypatch.setattr(audits, "CORRECTIONS", ("homomorphic",))
+    monkeypatch.setattr(testing, "judge_correction", judged)
     model = str(checkpoint(tmp_path / "model"))
     config = audits.Config(few=(model,), corrected=(model,), few_images=4, data="phantom")
     audits.main(config)
