@@ -41,8 +41,8 @@ LAYERS = {
         *("explain", "robustness", "models", "data"),
     },
     "training": {
-        *("types", "memory", "progress", "estimate", "field", "storage", "models", "data"),
-        "evaluation",
+        *("types", "numbers", "memory", "progress", "estimate", "field", "storage", "robustness"),
+        *("models", "data", "evaluation"),
     },
     "report": {"progress", "estimate", "metrics", "storage", "attacks", "evaluation"},
     "cli": {"memory", "estimate", "models", "data", "evaluation", "training"},

@@ -6,6 +6,7 @@
 - `smallest_range`: how uneven the light must be before the classifier errs; `smallest_rms`
   measures it by its root mean square.
 - `misuse`: the worst that a machine's set-up does.
+- `hardest`: a light that is hard for a classifier as it is now, in few steps, to train it with.
 - `universal`: one light for a whole data set.
 - `correct_polynomial`, `correct_homomorphic`: corrections before the classifier (`corrected`);
   `judge_correction` says what they are worth against an attacker, of `ATTACKERS`.
@@ -31,6 +32,7 @@ from bfjax.robustness.corrections import (
     corrected,
     straight_through,
 )
+from bfjax.robustness.hardest import MAX_STEPS, Hardest, hardest
 from bfjax.robustness.judging import ATTACKERS, Judged, judge_correction
 from bfjax.robustness.machine import misuse
 from bfjax.robustness.random_search import RandomSearch, margin_of, random_search
@@ -45,10 +47,12 @@ __all__ = [
     "ATTACKERS",
     "DEGREE",
     "FLAGS",
+    "MAX_STEPS",
     "TIERS",
     "Audit",
     "Certificate",
     "Exposure",
+    "Hardest",
     "Judged",
     "RandomSearch",
     "SmallestRMS",
@@ -62,6 +66,7 @@ __all__ = [
     "correct_homomorphic",
     "correct_polynomial",
     "corrected",
+    "hardest",
     "judge_correction",
     "light",
     "margin_of",

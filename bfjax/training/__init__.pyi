@@ -10,6 +10,8 @@ from .commands import (
 from .config import ExportConfig, TrainConfig
 from .estimate import of_training
 from .exported import Exported
+from .hardening import Hardening
+from .patients import split_source
 from .plan import Plan
 from .resume import is_finished
 
@@ -17,6 +19,7 @@ __all__ = [
     "Augmentation",
     "ExportConfig",
     "Exported",
+    "Hardening",
     "Plan",
     "TrainConfig",
     "augment",
@@ -26,6 +29,7 @@ __all__ = [
     "is_finished",
     "make_plan",
     "of_training",
+    "split_source",
     "train",
     "train_classifier",
 ]

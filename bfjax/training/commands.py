@@ -28,6 +28,8 @@ from bfjax.training.augmentation import Augmentation
 from bfjax.training.config import ExportConfig, TrainConfig
 from bfjax.training.estimate import of_training
 from bfjax.training.exported import Export, Exported
+from bfjax.training.hardening import Hardening
+from bfjax.training.network import initial_network
 from bfjax.training.optimizer import make_optimizer
 from bfjax.training.patients import split_source
 from bfjax.training.plan import Plan, balanced_weights
@@ -134,6 +136,8 @@ def make_plan(config: TrainConfig, source: data.Source) -> tuple[Plan, TrainStat
       ValueError: settings that do not fit each other or the images.
       FileNotFoundError: there are no such initial weights.
     """
+    options = vars(config)
+    hardening = Hardening(**{name: options[name] for name in Hardening.names()})
     training, held = split_source(source, fraction=config.validation, seed=config.seed)
     steps = len(training) // config.batch_size
     if steps < 1 or config.epochs < 1:
@@ -141,16 +145,18 @@ def make_plan(config: TrainConfig, source: data.Source) -> tuple[Plan, TrainStat
             f"nothing to do: {config.epochs} epochs of {len(training)} images in batches of "
             f"{config.batch_size}"
         )
-    if not all(models.MIN_SIZE <= side <= config.image_size for side in config.progressive):
-        raise ValueError(
-            f"progressive sides go from {models.MIN_SIZE} to {config.image_size}, the image size, "
-            f"got {config.progressive}"
-        )
-    if config.patience is not None and config.patience < 1:
-        raise ValueError(f"patience is a number of epochs, at least 1, got {config.patience}")
     classes = tuple(source.class_names)
     channels = source[0]["image"].shape[-1]
-    network = _initial_network(config, classes, channels)
+    # only what was asked for: not every architecture has every setting
+    wanted = {"width": config.width, "dropout": config.dropout}
+    network = initial_network(
+        config.model,
+        class_names=classes,
+        channels=channels,
+        init=config.init,
+        seed=config.seed,
+        **{name: v for name, v in wanted.items() if v != getattr(TrainConfig, name)},
+    )
     graph, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
     optimizer = make_optimizer(
         config.epochs * steps,
@@ -164,7 +170,6 @@ def make_plan(config: TrainConfig, source: data.Source) -> tuple[Plan, TrainStat
     weights = jnp.ones(len(classes))
     if config.class_weights:
         weights = balanced_weights(np.asarray(training.labels), len(classes))
-    changes = {name: getattr(config, name) for name in Augmentation._fields}
     plan = Plan(
         out=config.out,
         settings=settings_of(config, source),
@@ -174,7 +179,8 @@ def make_plan(config: TrainConfig, source: data.Source) -> tuple[Plan, TrainStat
         graph=graph,
         optimizer=optimizer,
         class_weights=weights,
-        augmentation=Augmentation(**changes),
+        augmentation=Augmentation(**{name: options[name] for name in Augmentation._fields}),
+        hardening=hardening,
         epochs=config.epochs,
         resize=config.resize,
         sides=(*config.progressive, config.image_size),
@@ -191,22 +197,6 @@ def make_plan(config: TrainConfig, source: data.Source) -> tuple[Plan, TrainStat
         verbose=config.verbose,
     )
     return plan, start(params, statistics, optimizer.init(params), average=config.average)
-
-
-def _initial_network(config: TrainConfig, classes: tuple[str, ...], channels: int) -> nnx.Module:
-    # only what was asked for: not every architecture has every setting
-    wanted = {"width": config.width, "dropout": config.dropout}
-    settings = {k: v for k, v in wanted.items() if v != getattr(TrainConfig, k)}
-    if config.init is not None:
-        settings = models.settings_for(config.model, config.init) | settings
-    model = models.build(
-        config.model, num_classes=len(classes), channels=channels, seed=config.seed, **settings
-    )
-    if config.init is None:
-        return model
-    # the head of our own classes is kept; ImageNet's answers another question
-    ours = Path(config.init).is_dir() and models.load_config(config.init).class_names == classes
-    return models.load_pretrained(model, config.init, head=ours)
 
 
 def settings_of(config: TrainConfig, source: data.Source | None = None) -> dict[str, Any]:
@@ -226,7 +216,10 @@ def settings_of(config: TrainConfig, source: data.Source | None = None) -> dict[
     settings["compute_dtype"] = compute_dtype(config.compute_dtype)
     for free in ("out", "verbose", "save_minutes", "save_steps", "remat", "dry_run"):
         del settings[free]
-    for name in ("labels", "groups", "class_names", "skip_bad"):
+    if config.harden is None:
+        del settings["harden_steps"]
+    recent = ("labels", "groups", "class_names", "skip_bad")
+    for name in (*recent, "harden", "consistency", "noise_fields"):
         if not settings[name]:  # as in runs from before there were these options
             del settings[name]
     for name in settings.keys() & {"labels", "groups"}:

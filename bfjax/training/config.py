@@ -82,7 +82,20 @@ class TrainConfig:
     contrast: float = 0.3
     """Largest relative change of contrast."""
     bias_field: float = 0.0
-    """Largest random smooth bias field, as |log B|; 0 for none."""
+    """Largest random smooth bias field, as |log B|, which makes the whole image brighter or darker
+    too; 0 for none. --harden is light of the kind that bfjax audit tests."""
+    harden: float | None = None
+    """Learn each image under light that is hard for the network as it is by then: smooth, of at
+    most this log-range (0.4: an uncorrected machine's); none: under no such light."""
+    harden_steps: int = 1
+    """Steps that make it hard, 0 to 3, each about one forward and backward pass more; 0: random
+    light."""
+    consistency: float | None = None
+    """Learn the image X without light, and be consistent: weight of KL(f(X) || f(X under light)),
+    as in TRADES; none: learn it under the light alone."""
+    noise_fields: float | None = None
+    """Learn each image under random light, for certificates: standard deviation of the coefficients
+    that bfjax.robustness.certify draws, such as 0.05; none: under no such light."""
     validation: float = 0.1
     """Share of the training images held out, by patient."""
     select: Literal["loss", "auc", "shifted"] = "loss"

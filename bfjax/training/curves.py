@@ -18,7 +18,7 @@ _FORMS = ((_BLUE, "--s"), (_VERMILION, "-o"))
 # the unit of a panel, and the column and the label of each of its curves
 _PANELS = {
     "loss": (
-        "cross-entropy in nats",
+        "nats",
         (("train_loss", "training, augmented"), ("val_loss", "validation")),
     ),
     "validation": ("share", (("val_accuracy", "accuracy"), ("val_auc", "AUC"))),

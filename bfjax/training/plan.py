@@ -12,8 +12,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from bfjax import data
+from bfjax import data, models
 from bfjax.training.augmentation import Augmentation
+from bfjax.training.hardening import Hardening
 from bfjax.training.step import make_step
 
 Select = Literal["loss", "auc", "shifted"]
@@ -33,6 +34,7 @@ class Plan:
       optimizer: over all epochs.
       class_weights: of the loss.
       augmentation: of the images.
+      hardening: under which light they are learnt.
       epochs: passes over the training images.
       resize: how images became square.
       sides: of the images in the first epochs; the last one is that of all others.
@@ -47,6 +49,9 @@ class Plan:
       save_steps: it is also saved every so many steps.
       seed: of the order and the augmentation.
       verbose: a line on stderr after each epoch.
+
+    Raises:
+      ValueError: a side or a patience that is out of its range.
     """
 
     out: Path
@@ -58,6 +63,7 @@ class Plan:
     optimizer: optax.GradientTransformation
     class_weights: Float[Array, " k"]
     augmentation: Augmentation
+    hardening: Hardening
     epochs: int
     resize: str
     sides: tuple[int, ...]
@@ -72,6 +78,17 @@ class Plan:
     save_steps: int | None
     seed: int
     verbose: bool
+
+    def __post_init__(self) -> None:
+        """Refuses sides and a patience that cannot be."""
+        *smaller, size = self.sides
+        if not all(models.MIN_SIZE <= side <= size for side in smaller):
+            raise ValueError(
+                f"progressive sides go from {models.MIN_SIZE} to {size}, the image size, "
+                f"got {tuple(smaller)}"
+            )
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience is a number of epochs, at least 1, got {self.patience}")
 
     @property
     def steps(self) -> int:
@@ -88,6 +105,7 @@ class Plan:
             self.graph,
             self.optimizer,
             augmentation=self.augmentation,
+            hardening=self.hardening,
             label_smoothing=self.label_smoothing,
             average=self.average,
             dtype=self.dtype,

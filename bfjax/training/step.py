@@ -14,6 +14,7 @@ from jaxtyping import Array, Int, Scalar
 
 from bfjax import memory
 from bfjax.training.augmentation import Augmentation, augment, resized
+from bfjax.training.hardening import Hardening, divergence, lit
 
 
 class TrainState(NamedTuple):
@@ -81,6 +82,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     *,
     augmentation: Augmentation = Augmentation(),  # noqa: B008  a constant
+    hardening: Hardening = Hardening(),  # noqa: B008  likewise
     label_smoothing: float = 0.0,
     average: float = 0.0,
     dtype: str = "float32",
@@ -89,12 +91,14 @@ def make_step(
     size: int | None = None,
     placed: jax.sharding.Sharding | None = None,
 ) -> Step:
-    """The jitted training step, augmentation inside.
+    """The jitted training step, augmentation and hardening inside.
 
     Args:
       graph: the model's `nnx.GraphDef`.
       optimizer: of the parameters.
       augmentation: of the images.
+      hardening: under which light the augmented images are learnt, found for the network as the
+        step before left it.
       label_smoothing: share of the target spread over all classes.
       average: the decay of the running average of the weights; 0 for none.
       dtype: of the activations.
@@ -118,11 +122,29 @@ def make_step(
         logits = logits.astype(jnp.float32)
         targets = jax.nn.one_hot(labels, logits.shape[-1])
         targets = optax.smooth_labels(targets, label_smoothing)
-        each = optax.softmax_cross_entropy(logits, targets)
+        if hardening.consistency:
+            clean, changed = logits[:, 0], logits[:, 1]
+            apart = jax.vmap(divergence)(clean, changed)
+            each = optax.softmax_cross_entropy(clean, targets) + hardening.consistency * apart
+        else:
+            each = optax.softmax_cross_entropy(logits, targets)
         return (weights[labels] * each).mean(), nnx.state(model, nnx.BatchStat)
 
     def prepared(key, image):
         return augment(key, resized(image, size), augmentation=augmentation)
+
+    def hardened(state, images, labels, keys):
+        def predict(image):
+            model = nnx.merge(graph, state.params, state.statistics)
+            return model(image.astype(dtype)).astype(jnp.float32)  # pyrefly: ignore[not-callable]
+
+        # folded in, as bias_field is: without it the other draws stay what they were
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, 6))(keys)
+        changed = lit(hardening, predict, images, labels, keys)
+        if not hardening.consistency:
+            return changed
+        # in one pass: batch norms see the mixture whose averages they keep
+        return jnp.stack([images, changed], axis=1)
 
     where = {} if placed is None else {"out_shardings": placed}
 
@@ -131,6 +153,8 @@ def make_step(
         key, dropout = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         keys = jax.random.split(key, len(images))
         images = jax.vmap(prepared)(keys, images)
+        if hardening:
+            images = hardened(state, images, labels, keys)
         value_and_grad = jax.value_and_grad(loss, has_aux=True)
         (value, statistics), gradient = value_and_grad(
             state.params, state.statistics, images, labels, weights, dropout
