@@ -41,7 +41,7 @@ def test_the_readme_is_read_in_one_go():
 def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     (code,) = blocks(README)
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
-    checkpoint(tmp_path / "bfjax-demo" / "model", image_size=96)
+    checkpoint(tmp_path / "bfjax-demo" / "model", image_size=80)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
     assert 0 <= float(capsys.readouterr().out.split()[-1]) <= 1
@@ -86,7 +86,7 @@ def test_the_torch_models_of_ones_own_are_attacked(capsys):
 
 @pytest.mark.slow
 def test_the_experiments_with_gradient_transformations_run(tmp_path, monkeypatch):
-    checkpoint(tmp_path / "bfjax-demo" / "model", image_size=96)
+    checkpoint(tmp_path / "bfjax-demo" / "model", image_size=80)
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     for code in blocks((ROOT / "bfjax" / "attack" / "README.md").read_text(encoding="utf-8")):

@@ -16,7 +16,7 @@ from bfjax.evaluation.standard import AuditConfig
 from bfjax.training import TrainConfig
 
 # Chosen for two cores and three minutes.
-SIZE, PHANTOMS, EPOCHS = 96, 1024, 8
+SIZE, PHANTOMS, EPOCHS = 80, 896, 7
 LOG_RANGE, AUDITED = 0.4, 32  # what an uncorrected X-ray machine leaves; phantoms
 
 
