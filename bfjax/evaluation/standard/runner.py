@@ -35,7 +35,8 @@ class AuditRun(ModelRun):
     @property
     def rows(self) -> tuple[str, ...]:
         """What is tested: exposures, a machine's set-ups, corrections, one light for all."""
-        last = (UNIVERSAL,) if self.settings["universal_steps"] and len(self.source) > 1 else ()
+        both = all(map(len, halves(self.truth)))
+        last = (UNIVERSAL,) if self.settings["universal_steps"] and both else ()
         return (*self.settings["exposures"], MACHINE, *self.settings["corrections"], *last)
 
     def missing(self) -> list[tuple[str, int]]:
@@ -122,7 +123,8 @@ def complete(run: AuditRun, on_gradients: Callable[[float], object] = lambda _: 
 def halves(truth: Integer[np.ndarray, " n"]) -> list[Integer[np.ndarray, " half"]]:
     """Two halves of the images: the first and the second ones of each class.
 
-    Images of one patient stand side by side, as their names do, and stay together.
+    Images of one patient stand side by side, as their names do, and stay together. Odd ones out go
+    to the halves in turns.
 
     Args:
       truth: (n,), the classes.
@@ -135,9 +137,11 @@ def halves(truth: Integer[np.ndarray, " n"]) -> list[Integer[np.ndarray, " half"
       [[0, 1, 3], [2, 4]]
     """
     first = np.zeros(len(truth), bool)
+    odd = 0
     for c in np.unique(truth):
         of_class = np.flatnonzero(truth == c)
-        first[of_class[: -(-len(of_class) // 2)]] = True
+        first[of_class[: (len(of_class) + 1 - odd) // 2]] = True
+        odd = (odd + len(of_class)) % 2
     return [np.flatnonzero(first), np.flatnonzero(~first)]
 
 

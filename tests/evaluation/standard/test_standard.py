@@ -152,8 +152,9 @@ def test_a_correction_is_judged(models, tmp_path, monkeypatch):
 
 def test_less_than_a_batch_joins_the_part_before(models, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_PART", 8)
-    for count, parts in ((COUNT, [8, 4]), (10, [10]), (2, [2])):
+    for count, parts in ((COUNT, [8, 4]), (10, [10]), (2, [2]), (1, [1])):
         (run,) = audit_runs(config(models[0], num_images=count, out=tmp_path / "out"))
+        assert ("universal" in run.rows) == (count > 1)  # one light for all needs two halves
         starts = [start for row, start in run.missing() if row == "fixed"]
         assert [len(run.chosen("fixed", start)) for start in starts] == parts
 
