@@ -233,6 +233,6 @@ def test_a_dry_run_of_the_demo_estimates_training_and_attack(capsys, tmp_path, m
     monkeypatch.setattr(demo, "SIZE", 32)
     status, out, _ = run(capsys, "demo", "--out", str(tmp_path / "demo"), "--dry-run")
     assert status == 0
-    assert "8 epochs of 5 steps" in " ".join(out.split())
+    assert "7 epochs of 5 steps" in " ".join(out.split())
     assert "in all" in out
     assert not (tmp_path / "demo").exists()
