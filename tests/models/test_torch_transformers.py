@@ -20,7 +20,6 @@ def import_transformers():
         return importlib.import_module("transformers")
     # Right, for it hides nothing: .ci/run installs the library and demands it (the lines above).
     # Without it there is no classifier of Hugging Face to read, and no answer to compare.
-    return pytest.importorskip("transformers", reason="a library that .ci/run demands")
     return pytest.importorskip("transformers", reason="a library that .ci/run installs and demands")
 
 

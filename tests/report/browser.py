@@ -46,6 +46,8 @@ def chromium():
         reason = "needs Chromium, chromedriver and selenium (Debian: chromium, chromium-driver)"
         if os.environ.get("BFJAX_REQUIRE_BROWSER"):
             pytest.fail(f"BFJAX_REQUIRE_BROWSER is set, but the test {reason}")
+        # Right, for it hides nothing: .ci/run installs both and demands them (the lines above).
+        # Without a browser there is nothing to look at the page with.
         pytest.skip(reason)
     options = selenium.webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
