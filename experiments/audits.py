@@ -7,12 +7,15 @@ The standard test of `bfjax audit`: --whole on all test images, --few on --few-i
 light for all is fitted for them on more and more images. About 0.02 s of two cores for a gradient
 of MobileNet V1, three times that for the larger ones: an hour for each of these. The audits lie in
 `BFJAX_HOME`/runs/audits, and go on there where they were interrupted. Table, figure and each
-`audit.json` go to `experiments/results/audits`.
+`audit.json` go to `experiments/results/audits`; what lies there already, of the same weights,
+images and settings, is not made again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +67,29 @@ def main(config: Config) -> None:
             out=storage.home() / "runs" / "audits" / kind,
             **options,
         )
-        for name, audit in standard.audit_models(asked).items():
-            found[f"{name}, {kind}"] = plain(audit)
-            storage.write_json(RESULTS / f"{name}-{kind}.json", plain(audit))
-            write(found)
+        (run,) = standard.audit_runs(asked)
+        name = run.target.name
+        make = functools.partial(standard.audit_models, asked)
+        found[f"{name}, {kind}"] = once(RESULTS / f"{name}-{kind}.json", run, make)
+        write(found)
+
+
+def once(path: Path, run: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a test of a model found, made only where it does not lie there.
+
+    Args:
+      path: of what is committed, without the paths of this machine.
+      run: the test.
+      make: makes it, and gives it by the model's name.
+
+    Returns:
+      What the file holds.
+    """
+    settings = run.settings | {"data": CITATION}
+    before = storage.read_json(path)
+    if before.get("settings") != settings:
+        storage.write_json(path, make()[run.target.name] | {"settings": settings})
+    return storage.read_json(path)
 
 
 def _asked(config: Config) -> list[tuple[str, str, dict[str, Any]]]:
@@ -82,20 +104,6 @@ def _asked(config: Config) -> list[tuple[str, str, dict[str, Any]]]:
         ),
     )
     return [(kind, model, options) for kind, models, options in kinds for model in models]
-
-
-def plain(found: dict[str, Any]) -> dict[str, Any]:
-    """Without the paths of this machine.
-
-    Args:
-      found: what `audit.json` holds, or `certificates.json`.
-
-    Returns:
-      The same, with the data's citation in place of where they lie.
-    """
-    settings = found["settings"]
-    kept = settings | {"data": CITATION} | {"model": found["model"]["name"]}
-    return found | {"settings": kept}
 
 
 def write(found: dict[str, dict[str, Any]]) -> None:

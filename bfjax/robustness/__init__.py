@@ -32,6 +32,7 @@ from bfjax.robustness.corrections import (
     corrected,
     straight_through,
 )
+from bfjax.robustness.exposure_scan import ExposureScan, scan_exposures
 from bfjax.robustness.hardest import MAX_STEPS, Hardest, hardest
 from bfjax.robustness.judging import ATTACKERS, Judged, judge_correction
 from bfjax.robustness.machine import misuse
@@ -52,6 +53,7 @@ __all__ = [
     "Audit",
     "Certificate",
     "Exposure",
+    "ExposureScan",
     "Hardest",
     "Judged",
     "RandomSearch",
@@ -72,6 +74,7 @@ __all__ = [
     "margin_of",
     "misuse",
     "random_search",
+    "scan_exposures",
     "smallest_range",
     "smallest_rms",
     "smooth",

@@ -90,7 +90,8 @@ def audit(
       images: (n, h, w, c) in [0, 1].
       labels: (n,), or (n, heads) of findings.
       tiers: log-ranges to report.
-      num_random: lights for each image and range.
+      num_random: lights for each image and range; two of exposure alone, which is drawn as one of
+        two.
       num_steps: of the search for the smallest range.
       exposure: see `light`.
       encoding: of the grey values, see `bfjax.bias_field`.
@@ -134,7 +135,8 @@ def audit(
     key = as_key(key)
     test.clean()
     spent(test.gradients.sum())
-    random = test.random(jax.random.fold_in(key, 0), num_random)
+    number = min(num_random, 2) if exposure == "alone" else num_random
+    random = test.random(jax.random.fold_in(key, 0), number)
     before = test.gradients.sum()
     test.smallest_ranges(num_steps)
     spent(test.gradients.sum() - before)

@@ -21,6 +21,7 @@ from bfjax.attack import (
 )
 from bfjax.field import Encoding
 from bfjax.numbers import Number
+from bfjax.robustness.exposure_scan import is_exposure_alone, scan_exposures
 from bfjax.robustness.random_search import margin_of, random_search
 from bfjax.robustness.threat import Exposure, Threat, light
 from bfjax.types import Attack, Image, Label, Logits, Params, Predict, PRNGKey, Search, as_key
@@ -59,7 +60,8 @@ def attacks_within(threat: Threat, *, findings: bool = False) -> dict[str, Attac
     Returns:
       Name to attack: normalised steps of falling length, which of what was compared find most
       (`bfjax.attacks.bounded_field`), from no light and from a random one; Auto-PGD's steps, which
-      halve, on the margin and on the cross-entropy; and a search without gradients.
+      halve, on the margin and on the cross-entropy; and a search without gradients. Of exposure
+      alone, which is one number, the first of them and a scan of all its values.
 
     Example:
       >>> list(attacks_within(light((32, 32, 1), max_log_range=0.4)))
@@ -85,6 +87,9 @@ def attacks_within(threat: Threat, *, findings: bool = False) -> dict[str, Attac
         )
 
     falling = annealed("l2", 0.15 * rho, num_steps=30)
+    if is_exposure_alone(threat):
+        once = ascent(losses[0], falling, 30, threat.perturbation)
+        return {"annealed": once, "scan": scan_exposures(threat)}
     halving = step_halving("l2", rho / 2, num_steps=20)
     return {
         "annealed": ascent(losses[0], falling, 30, threat.perturbation),

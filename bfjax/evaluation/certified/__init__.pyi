@@ -1,4 +1,4 @@
-from .commands import certify, certify_models, of_certificates
+from .commands import certify, certify_models, certify_runs, of_certificates
 from .config import CertifyConfig
 from .figure import panels
 from .summary import KINDS, SCHEMA
@@ -9,6 +9,7 @@ __all__ = [
     "CertifyConfig",
     "certify",
     "certify_models",
+    "certify_runs",
     "of_certificates",
     "panels",
 ]

@@ -1,4 +1,4 @@
-from .commands import audit, audit_models, of_audits
+from .commands import audit, audit_models, audit_runs, of_audits
 from .config import AuditConfig
 from .figure import panels
 from .finished import (
@@ -25,6 +25,7 @@ __all__ = [
     "Light",
     "audit",
     "audit_models",
+    "audit_runs",
     "audited_images",
     "curve",
     "log_field_at_nodes",

@@ -71,6 +71,8 @@ class AuditRun(ModelRun):
             return 20 * count
         if row in self.settings["corrections"]:
             return tiers * 180 * count
+        if row == "alone":
+            return (34 + tiers + 50) * count
         return (34 + tiers * self.settings["num_random"] / 3 + 120) * count
 
 
