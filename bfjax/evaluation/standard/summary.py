@@ -24,6 +24,7 @@ from bfjax.evaluation.standard.universal import (
     one_answer,
     one_light,
     take_worse,
+    worse_of,
 )
 from bfjax.robustness import ATTACKERS, FLAGS
 from bfjax.storage import environment
@@ -53,10 +54,13 @@ def summarize(run: AuditRun) -> dict[str, Any]:
     lights = one_light(tables[UNIVERSAL]) if UNIVERSAL in tables else None
     columns = {"file": first["file"], "label": as_text(run.truth, run.source.class_names)}
     rows: dict[str, Any] = {}
+    lit = {row: lights if row == exposure else None for row in run.settings["exposures"]}
+    found = {row: _worst(run, tables[row], lit[row]) for row in lit}
+    if "free" in found:  # whose light may be that of any other exposure
+        found["free"] = worse_of(run.truth, found.pop("free"), *found.values())
     smallest = {}
-    for row in run.settings["exposures"]:
-        of_row = lights if row == exposure else None
-        worst, smallest[row] = _worst(run, tables[row], of_row)
+    for row, of_row in lit.items():
+        worst, smallest[row] = found[row]
         columns[f"smallest_range_{row}"] = smallest[row]
         spent = _array(tables[row], "gradients")
         rows[row] = {
@@ -68,7 +72,7 @@ def summarize(run: AuditRun) -> dict[str, Any]:
             "flags": _flags(tables[row]),
         }
     storage.write_csv(run.out / "records.csv", pa.table(columns))
-    found = {
+    summed = {
         "schema": SCHEMA,
         "model": {"name": run.target.name, **run.settings["model"]},
         "settings": run.settings,
@@ -79,7 +83,7 @@ def summarize(run: AuditRun) -> dict[str, Any]:
     }
     if lights:
         spent = 2 * len(run.settings["ranges"]) * run.settings["universal_steps"]
-        found["universal"] = {
+        summed["universal"] = {
             "fitted": lights.images,
             "gradients": spent * min(run.batch_size, lights.images),
             "tiers": [
@@ -90,7 +94,7 @@ def summarize(run: AuditRun) -> dict[str, Any]:
             ],
         }
     if run.settings["corrections"]:
-        found["corrections"] = {
+        summed["corrections"] = {
             name: {
                 "clean": metrics_of(_array(tables[name], "clean"), run.truth),
                 "tiers": of_correction(run, tables[name], smallest[exposure]),
@@ -98,7 +102,7 @@ def summarize(run: AuditRun) -> dict[str, Any]:
             }
             for name in run.settings["corrections"]
         }
-    return found | {"run": environment()}
+    return summed | {"run": environment()}
 
 
 def _worst(

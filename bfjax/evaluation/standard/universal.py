@@ -105,6 +105,28 @@ def take_worse(
     return worst, smallest
 
 
+def worse_of(
+    truth: Integer[np.ndarray, " n"],
+    *found: tuple[Float[np.ndarray, "n t k"], Float[np.ndarray, " n"]],
+) -> tuple[Float[np.ndarray, "n t k"], Float[np.ndarray, " n"]]:
+    """The worse for the model of what several searches found for each image.
+
+    Args:
+      truth: the classes.
+      *found: logits under the worst lights, and the smallest log-ranges, as of `take_worse`.
+
+    Returns:
+      The same of all of them together.
+    """
+    worst, smallest = found[0][0].copy(), found[0][1]
+    for logits, ranges in found[1:]:
+        smallest = np.minimum(smallest, ranges)
+        for t in range(worst.shape[1]):
+            worse = _margin(logits[:, t], truth) > _margin(worst[:, t], truth)
+            worst[worse, t] = logits[worse, t]
+    return worst, smallest
+
+
 def _margin(logits: np.ndarray, truth: np.ndarray) -> Float[np.ndarray, " n"]:
     logits, rows = of_classes(logits), np.arange(len(truth))
     others = logits.astype(np.float64)

@@ -14,8 +14,8 @@ from bfjax import cli
 from bfjax.evaluation.standard import AuditConfig, audit_models, curve, range_taken, runner, testing
 from bfjax.evaluation.standard.commands import audit_runs
 from bfjax.evaluation.standard.threshold import at_threshold, keeping
-from bfjax.evaluation.standard.universal import OneLight, take_worse
-from bfjax.robustness import ATTACKERS, Judged, audit
+from bfjax.evaluation.standard.universal import OneLight, take_worse, worse_of
+from bfjax.robustness import ATTACKERS, FLAGS, Audit, Judged, audit
 
 # of one function, so that both are compiled once
 MODULE = """
@@ -164,6 +164,44 @@ def test_what_one_light_does_counts_as_found():
     assert smallest.tolist() == [0.09, np.inf, 0.15]
     np.testing.assert_array_equal(found[0], [[1, 0], [2, 0]])
     np.testing.assert_array_equal(found[1:], worst[1:])
+
+
+def test_the_worse_of_two_searches_counts():
+    truth = np.array([1, 0])
+    one = np.array([[[0.0, 2]], [[0, 1]]]), np.array([np.inf, 0.3])
+    other = np.array([[[1.0, 0]], [[1, 0]]]), np.array([0.2, np.inf])
+    worst, smallest = worse_of(truth, one, other)
+    np.testing.assert_array_equal(worst, [[[1, 0]], [[0, 1]]])
+    assert smallest.tolist() == [0.2, 0.3]
+    np.testing.assert_array_equal(worse_of(truth, one)[0], one[0])
+
+
+def found_at(smallest, labels):
+    """An audit that finds these log-ranges, within 0.7, of images that are right without light."""
+    clean = np.eye(2)[labels]
+    wrong, none = (smallest <= 0.7)[None], np.zeros(len(smallest))
+    worst, random = np.where(wrong[..., None], 1 - clean, clean), clean[None, None]
+    params = np.zeros((len(smallest), 14))
+    flags = dict.fromkeys(FLAGS, False)
+    ranges = np.array([0.7])
+    return Audit(ranges, clean, random, worst, wrong, smallest, params, clean, none, flags)
+
+
+@pytest.mark.slow
+def test_light_of_any_exposure_is_no_weaker_than_of_one(models, tmp_path, monkeypatch):
+    finds = {"free": np.inf, "fixed": 0.3, "alone": 0.5}
+    monkeypatch.setattr(
+        testing,
+        "audit",
+        lambda _, images, labels, *, exposure, **options: found_at(
+            np.linspace(0, 1, len(images)) + finds[exposure], labels
+        ),
+    )
+    options = {"ranges": (0.7,), "universal_steps": 0, "out": tmp_path / "out"}
+    rows = audit_models(config(models[0], exposures=tuple(finds), **options))["predict"]["rows"]
+    assert rows["free"]["curve"] == rows["fixed"]["curve"] != rows["alone"]["curve"]
+    told = [rows[name]["tiers"][0]["accuracy"] for name in finds]
+    assert told[0] == told[1] != told[2]
 
 
 @pytest.mark.slow
