@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,23 @@ def read(run: ModelRun, chosen: Integer[np.ndarray, " n"]) -> Float[np.ndarray, 
     Returns:
       (n, h, w, c) in [0, 1].
     """
+    return np.concatenate(list(batches(run, chosen)))
+
+
+def batches(
+    run: ModelRun, chosen: Integer[np.ndarray, " n"]
+) -> Iterator[Float[np.ndarray, "b h w c"]]:
+    """Some images, a batch at a time.
+
+    Args:
+      run: whose they are.
+      chosen: their numbers.
+
+    Yields:
+      (b, h, w, c) in [0, 1]; the last one may be smaller.
+    """
     part = data.Subset(run.source, chosen.tolist())
-    return np.concatenate([images for images, _ in feed.in_order(part, run.batch_size)])
+    return (images for images, _ in feed.in_order(part, run.batch_size))
 
 
 def said(run: ModelRun, images: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n k"]:

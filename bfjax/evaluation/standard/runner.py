@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from jaxtyping import Integer
 from bfjax import estimate, storage
 from bfjax.estimate import Estimate
 from bfjax.evaluation import doubts, model_run
-from bfjax.evaluation.model_run import ModelRun, read
+from bfjax.evaluation.model_run import ModelRun, batches, read
 from bfjax.evaluation.standard import testing
 from bfjax.evaluation.standard.testing import MACHINE, UNIVERSAL
 from bfjax.evaluation.targets import named
@@ -95,10 +96,11 @@ def complete(run: AuditRun, on_gradients: Callable[[float], object] = lambda _: 
         model_run.ask_about_range(run)
     for row, start in missing:
         chosen = run.chosen(row, start)
+        shown = fitted_to(run, start) if row == UNIVERSAL else chosen
         test = testing.Test(
             predict=run.target.predict,
-            images=read(run, chosen),
-            labels=run.truth[chosen],
+            images=read(run, shown),
+            labels=run.truth[shown],
             settings=run.settings,
             batch_size=run.batch_size,
             key=jax.random.fold_in(jax.random.key(run.settings["seed"]), start),
@@ -106,9 +108,7 @@ def complete(run: AuditRun, on_gradients: Callable[[float], object] = lambda _: 
         )
         with named(run.target):
             if row == UNIVERSAL:
-                fitted = run.chosen(row, 1 - start)
-                fitted = fitted[doubts.evenly(run.truth[fitted], run.settings["fit_images"])]
-                columns, params = test.universal(read(run, fitted), run.truth[fitted])
+                columns, params = test.universal(functools.partial(batches, run, chosen))
             elif row == MACHINE:
                 columns, params = test.machine()
             elif row in run.settings["corrections"]:
@@ -120,6 +120,20 @@ def complete(run: AuditRun, on_gradients: Callable[[float], object] = lambda _: 
             run.shard(row, start), {"index": chosen, "file": names, **columns}, params
         )
     return bool(missing)
+
+
+def fitted_to(run: AuditRun, half: int) -> Integer[np.ndarray, " n"]:
+    """The images that the light is fitted to which one half is judged under: some of the other.
+
+    Args:
+      run: the audit.
+      half: 0 or 1, the half that is judged.
+
+    Returns:
+      Their numbers.
+    """
+    other = run.chosen(UNIVERSAL, 1 - half)
+    return other[doubts.evenly(run.truth[other], run.settings["fit_images"])]
 
 
 def halves(truth: Integer[np.ndarray, " n"]) -> list[Integer[np.ndarray, " half"]]:

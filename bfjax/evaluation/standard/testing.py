@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -126,18 +126,18 @@ class Test:
         return {"clean": list(judged.clean), "gradients": judged.gradients, **wrong}, {}
 
     def universal(
-        self, images: Float[np.ndarray, "m h w c"], labels: Integer[np.ndarray, " m"]
+        self, judged: Callable[[], Iterable[Float[np.ndarray, "b h w c"]]]
     ) -> tuple[Columns, Any]:
-        """One light for all of each log-range, fitted on other images than these."""
+        """One light for all of each log-range, fitted on these images and judged on others."""
         exposure, steps = self.settings["exposures"][0], self.settings["universal_steps"]
-        count, size = len(self.images), min(self.batch_size, len(images))
+        size = min(self.batch_size, len(self.images))
         found, lights, log_ranges = [], [], []
         for t, rho in enumerate(self.settings["ranges"]):
             told = {"max_log_range": rho, "exposure": exposure, **self._grey}
             made = universal(
                 self.predict,
-                images,
-                labels,
+                self.images,
+                self.labels,
                 num_steps=steps,
                 batch_size=size,
                 key=jax.random.fold_in(self.key, t),
@@ -145,21 +145,21 @@ class Test:
                 **told,
             )
             threat = light(self.images.shape[1:], **told)
-            found.append(self._under(threat.perturbation, made.params))
+            found.append(self._under(threat.perturbation, made.params, judged()))
             lights.append(np.asarray(made.params))
             log_ranges.append(float(threat.size(made.params)))
-            self.on_gradients(count / 3)
+            self.on_gradients(len(found[0]) / 3)
+        count = len(found[0])
         columns = {
             "logits": list(np.concatenate(found, 1)),
             "log_ranges": list(np.tile(log_ranges, (count, 1))),
-            "fitted": np.full(count, len(images)),
+            "fitted": np.full(count, len(self.images)),
         }
         return columns, np.tile(np.stack(lights), (count, 1, 1))
 
-    def _under(self, perturbation: Any, params: Any) -> Float[np.ndarray, "n k"]:
+    def _under(self, perturbation: Any, params: Any, batches: Any) -> Float[np.ndarray, "n k"]:
         found = []
-        for start in range(0, len(self.images), self.batch_size):
-            part = self.images[start : start + self.batch_size]
+        for part in batches:
             filled = jnp.asarray(part[np.resize(np.arange(len(part)), self.batch_size)])
             lit = under(perturbation, params, filled)
             found.append(np.asarray(logits_of(as_pytree(self.predict), lit))[: len(part)])
