@@ -118,15 +118,17 @@ def main(config: Config) -> None:
     best = sorted(found.tried, key=lambda key: distance(found.tried[key]))
     for change in CHECKS:
         try_one({**known[best[0]], **change}, found.checks)
-    write(config, found, names)
     count = config.final_images
     for key in best[: config.finalists] if others else ():
-        run(config, known[key], sources=[str(model) for model in others], num_images=count)
         for model in others:
-            runs = {model.resolve().name: tables.folder(config, model, num_images=count)}
             of = f"{names[model.resolve().name]} attacked, {count} images"
+            if (finalist := f"{key}; {of}") in before:
+                found.finalists[key, of] = before[finalist]
+                continue
+            run(config, known[key], sources=[str(model)], num_images=count)
+            runs = {model.resolve().name: tables.folder(config, model, num_images=count)}
             found.finalists[key, of] = nearness.rates(runs, known[key], names)
-        write(config, found, names)
+            write(config, found, names)
     run(config, known[best[0]], sources=[str(last)], num_images=config.num_images)
     whole = {searched: tables.folder(config, last)}
     unseen = _images(config, config.num_images) - _images(config, config.search_images)
@@ -200,24 +202,25 @@ def descend(distance_of: Callable[[tuple[int, ...]], float]) -> tuple[int, ...]:
 
 
 def earlier(config: Config) -> dict[str, Rates]:
-    """What a search of the same weights and images has written.
+    """What a calibration of the same weights and images has written.
 
     Args:
       config: the options.
 
     Returns:
-      Settings in words to rates; empty if there was none.
+      Settings in words, and those with what finalists were made on, to rates; empty if there was
+      none.
     """
     known = storage.read_json(RESULTS / "calibrate.json")
     same = noted(config, [models.load_config(model) for model in config.models])
-    images = ("data", "search_images", "seed")
+    images = ("data", "search_images", "final_images", "seed")
     if (
         not known
         or known["checkpoints"] != same["checkpoints"]
         or any(known["settings"].get(name) != same["settings"][name] for name in images)
     ):
         return {}
-    return known["tried"] | known.get("checks", {})
+    return known["tried"] | known["checks"] | known["finalists"]
 
 
 def write(config: Config, found: Found, names: Mapping[str, str]) -> None:
