@@ -45,6 +45,7 @@ def smallest_rms(
     exposure: Exposure = "fixed",
     encoding: Encoding = "linear",
     gamma: Number = 0.29,
+    clip: bool = True,
 ) -> SmallestRMS:
     """The smallest root mean square of a log field that makes the classifier err, from above.
 
@@ -61,6 +62,7 @@ def smallest_rms(
       exposure: see `light`.
       encoding: of the grey values, see `bfjax.bias_field`.
       gamma: γ of `"log"`, likewise.
+      clip: see `light`; without it the attack is the one that certificates exclude.
 
     Returns:
       What was found. The classifier may err under weaker light too.
@@ -76,5 +78,7 @@ def smallest_rms(
       (True, True)
     """
     check_numbers(above=0, below=math.inf, largest=largest)
-    threat = light(image.shape, max_rms=largest, exposure=exposure, encoding=encoding, gamma=gamma)
+    threat = light(
+        image.shape, max_rms=largest, exposure=exposure, encoding=encoding, gamma=gamma, clip=clip
+    )
     return SmallestRMS(*search(threat, predict, image, label, num_steps=num_steps))

@@ -74,6 +74,7 @@ def light(
     exposure: Exposure = "fixed",
     encoding: Encoding = "linear",
     gamma: Number = 0.29,
+    clip: bool = True,
 ) -> Threat:
     """The light that the standard test allows within a log-range, or within a root mean square.
 
@@ -88,6 +89,8 @@ def light(
       exposure: whether the exposure is `"fixed"`, changes `"alone"`, or is `"free"` as well.
       encoding: of the grey values, see `bfjax.bias_field`.
       gamma: γ of `"log"`, likewise.
+      clip: whether images end at black and white, as files do. Without it they go beyond, which is
+        the light that `certify` speaks of; the classifier must clip, as `smooth` does.
 
     Returns:
       The threat, a pytree; its params are c, (14,), (1,) or (15,), the constant first.
@@ -118,6 +121,8 @@ def light(
         constant=exposure != "fixed",
     )
     perturbation = bias_field(field, encoding=encoding, gamma=gamma)
+    if not clip:
+        perturbation = perturbation._replace(apply=perturbation.unclipped)
     if max_rms is None:
         return _within(_Kind(exposure, "log_range"), field, perturbation, max_log_range)
     return _within(_Kind(exposure, "rms"), field, perturbation, max_rms)

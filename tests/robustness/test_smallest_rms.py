@@ -34,6 +34,25 @@ def test_of_a_linear_margin_it_is_its_distance_over_its_slope(seed):
     assert np.sqrt(np.mean(log_field**2)) == pytest.approx(float(found.rms), rel=1e-4)
 
 
+def test_what_nothing_clips_goes_beyond_white():
+    """The closed form again, of a white image, which clipped light could only darken."""
+    _, weights = log_linear.classifier()
+    table, white = jnp.asarray(weights, jnp.float32), jnp.ones((*log_linear.SHAPE, 1))
+
+    def predict(image):
+        score = jnp.sum(table * jnp.log(image[..., 0]))
+        return jnp.stack([GAP + score, -score])
+
+    basis = np.asarray(legendre(log_linear.SHAPE, degree=4).basis(), np.float64).reshape(14, -1)
+    exact = GAP / (2 * np.linalg.norm(basis @ weights.ravel()))
+    found, clipped = (jax.jit(lambda x, c=c: smallest_rms(predict, x, 0, clip=c))(white)
+                      for c in (False, True))  # fmt: skip
+    assert 0.9999 * exact < found.rms < 1.01 * exact
+    assert found.adversarial.max() > 1
+    assert clipped.adversarial.max() <= 1
+    assert clipped.rms > 1.2 * exact
+
+
 def test_vmap_is_a_loop():
     table = jnp.asarray(log_linear.classifier()[1], jnp.float32)
     images = jnp.stack([0.8 * log_linear.image(), 1.2 * log_linear.image()])
