@@ -121,7 +121,7 @@ def light(
         constant=exposure != "fixed",
     )
     perturbation = bias_field(field, encoding=encoding, gamma=gamma)
-    if not clip:
+    if not clip and perturbation.unclipped:
         perturbation = perturbation._replace(apply=perturbation.unclipped)
     if max_rms is None:
         return _within(_Kind(exposure, "log_range"), field, perturbation, max_log_range)
