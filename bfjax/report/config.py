@@ -10,7 +10,7 @@ import tyro
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """Makes one web page of what `bfjax attack`, `bfjax evaluate` or `bfjax audit` wrote.
+    """Makes one web page of what `bfjax attack`, `evaluate`, `audit` or `certify` wrote.
 
     The page needs no network and no server. Where its pictures would make it larger than 20 MB
     they lie beside it, in report-files/; that of audits shows as many cases as fit, the nearest to
@@ -18,7 +18,7 @@ class ReportConfig:
     """
 
     dir: tyro.conf.Positional[Path]
-    """Folder of the results; of audits, any in which some lie, which are ranked."""
+    """Folder of the results; of audits and certificates, any in which some lie."""
     out: Path | None = None
     """The page; none: report.html in that folder."""
     max_cases: int | None = None

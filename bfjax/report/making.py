@@ -20,7 +20,7 @@ LIMIT = 20_000_000
 """The page is not larger than this many bytes: the pictures lie beside it otherwise, and of audits
 fewer cases are shown."""
 
-_SUMMARY = "summary.json"  # which an audit has not
+_SUMMARY = "summary.json"  # which audits and certificates have not
 _REST = 10**6  # generously what the page has beside its cases
 
 
@@ -45,10 +45,10 @@ def make_report(
     max_cases: int | None = None,
     where: str | None = None,
 ) -> Report:
-    """Makes one web page of what `bfjax attack`, `bfjax evaluate` or `bfjax audit` wrote.
+    """Makes one web page of what `bfjax attack`, `evaluate`, `audit` or `certify` wrote.
 
     Args:
-      folder: of the results; of audits, any in which they lie.
+      folder: of the results; of audits and certificates, any in which they lie.
       out: the page; `None` for report.html in that folder.
       max_cases: how many cases are drawn; `None` for all, of audits for as many as fit.
       where: the images; `None` for where they lay when they were attacked.

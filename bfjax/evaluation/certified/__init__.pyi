@@ -1,6 +1,7 @@
 from .commands import certify, certify_models, certify_runs, of_certificates
 from .config import CertifyConfig
 from .figure import panels
+from .finished import read_certificates
 from .summary import KINDS, SCHEMA
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "certify_runs",
     "of_certificates",
     "panels",
+    "read_certificates",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from bfjax import data, storage
 from bfjax.evaluation.classes import answered, of_classes
 from bfjax.evaluation.finished import as_listed, fingerprint_of, open_source, same_image
 from bfjax.evaluation.identity import IMAGES
+from bfjax.evaluation.schemas import read_results
 from bfjax.evaluation.standard.summary import SCHEMA
 from bfjax.field import legendre
 from bfjax.robustness import DEGREE, TIERS
@@ -114,24 +114,14 @@ def read_audit(path: Path) -> dict[str, Any]:
     Raises:
       ValueError: it is broken, or of a newer schema, naming it.
     """
-    try:
-        audit = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is not valid JSON: run the audit again without it") from None
-    schema = audit.get("schema") if isinstance(audit, dict) else None
-    if not isinstance(schema, int):
-        raise ValueError(f"{path} names no schema: it is not of `bfjax audit`")
-    if schema > SCHEMA:
-        raise ValueError(
-            f"{path} is of schema {schema}, this bfjax reads schema {SCHEMA}: use a newer bfjax"
-        )
-    lacking = [name for name in _NEEDED if not audit.get(name)]
-    rows = audit.get("rows") or {}
-    lacking += [f"rows.{row}.{name}" for row in rows for name in _OF_A_ROW if name not in rows[row]]
-    if lacking:
-        raise ValueError(
-            f"{path}, schema {schema}, has no {lacking[0]}: it is not of `bfjax audit`"
-        )
+    audit = read_results(path, newest=SCHEMA, needed=_NEEDED, command="bfjax audit")
+    for row, found in audit["rows"].items():
+        for name in _OF_A_ROW:
+            if name not in found:
+                raise ValueError(
+                    f"{path}, schema {audit['schema']}, has no rows.{row}.{name}: it is not of "
+                    "`bfjax audit`"
+                )
     return audit
 
 

@@ -1,8 +1,9 @@
-"""The page of audits: `bfjax report` of what `bfjax audit` wrote, for whoever reads results.
+"""The page of audits and certificates: `bfjax report` of what those commands wrote.
 
-A folder in which audits lie comes in, at any depth; one page goes out that ranks them and shows
-the light that turned each image. `loading` finds them, `ranking` says which of them can be
-compared, `cases` brings the images together, `page` shows it all. Called by `bfjax.report`.
+A folder in which they lie comes in, at any depth; one page goes out that ranks audits, shows the
+light that turned each image, and what is proven. `loading` finds audits, `ranking` says which of
+them can be compared, `cases` brings the images together, `proven` has the certificates, `page`
+shows it all. Called by `bfjax.report`.
 """
 
 import lazy_loader

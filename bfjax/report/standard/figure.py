@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -35,17 +36,17 @@ def plot(audit: dict[str, Any], row: str, *, identity: str) -> tuple[str, list[t
     model = audit["model"].get("name", "the model")
     svg = curves.drawing(f"Accuracy of {model} against the log-range", describe(audit, row),
                          identity=identity)  # fmt: skip
-    curves.axes(svg, _ticks(audit["settings"]["ranges"], end), "log-range of the light")
+    curves.axes(svg, numbers(audit["settings"]["ranges"], end), "log-range of the light")
     drawn: list[tuple[int, str]] = []
     for name, found in audit["rows"].items():
         number = _NUMBERS.get(name, 3)
-        group = _group(svg, number)
-        _line(group, _steps(found["curve"], end), end)
+        part, curve = group(svg, number), found["curve"]
+        line(part, steps(curve["log_range"], curve["accuracy"], end), end)
         for tier in found["tiers"]:
-            x, y = _x(tier["log_range"], end), curves.height(tier["accuracy"])
-            curves.marker(group, number, x, y)
+            x, y = place(tier["log_range"], end), curves.height(tier["accuracy"])
+            curves.marker(part, number, x, y)
         drawn.append((number, ROWS.get(name, name)))
-    _intervals(_group(svg, _NUMBERS.get(row, 3)), tiers, end)
+    _intervals(group(svg, _NUMBERS.get(row, 3)), tiers, end)
     clean = (0.0, audit["clean"]["accuracy"])
     for number, key, text in (
         (_UNIVERSAL, "universal_accuracy", "one light for all images"),
@@ -53,13 +54,13 @@ def plot(audit: dict[str, Any], row: str, *, identity: str) -> tuple[str, list[t
     ):
         known = [(t["log_range"], t[key]) for t in tiers if t.get(key) is not None]
         if known:
-            group = _group(svg, number)
-            _line(group, [clean, *known], end)
+            part = group(svg, number)
+            line(part, [clean, *known], end)
             for rho, rate in known:
-                curves.marker(group, number, _x(rho, end), curves.height(rate))
+                curves.marker(part, number, place(rho, end), curves.height(rate))
             drawn.append((number, text))
     machine = audit["machine"]["accuracy"]
-    _line(_group(svg, _MACHINE), [(0.0, machine), (end, machine)], end)
+    line(group(svg, _MACHINE), [(0.0, machine), (end, machine)], end)
     drawn.append((_MACHINE, "worst set-up of a machine"))
     return ElementTree.tostring(svg, encoding="unicode"), [
         (curves.key(number), text) for number, text in drawn
@@ -90,40 +91,83 @@ def _percent(rate: float) -> str:
     return f"{100 * rate:.0f} %"
 
 
-def _x(log_range: float, end: float) -> float:
-    return curves.SPAN[0] + log_range / end * (curves.SPAN[1] - curves.SPAN[0])
+def place(value: float, end: float) -> float:
+    """Where a size of the light is drawn.
+
+    Args:
+      value: the size.
+      end: the largest one drawn.
+
+    Returns:
+      x, in units of the drawing.
+    """
+    return curves.SPAN[0] + value / end * (curves.SPAN[1] - curves.SPAN[0])
 
 
-def _ticks(ranges: list[float], end: float) -> list[tuple[float, float]]:
-    """The ranges tested, from the largest on those that leave room for their numbers."""
-    ticks = [(_x(end, end), end)]
-    for value in sorted({0.0, *ranges}, reverse=True):
-        if ticks[-1][0] - _x(value, end) >= _APART:
-            ticks.append((_x(value, end), value))
+def numbers(sizes: Sequence[float], end: float) -> list[tuple[float, float]]:
+    """The numbers below: from the largest on those that leave room for theirs, and 0.
+
+    Args:
+      sizes: of the light.
+      end: the largest one drawn.
+
+    Returns:
+      (x, size) of each.
+    """
+    largest, *others = sorted({0.0, *sizes}, reverse=True)
+    ticks = [(place(largest, end), largest)]
+    for value in others:
+        if ticks[-1][0] - place(value, end) >= _APART:
+            ticks.append((place(value, end), value))
     return ticks[::-1]
 
 
-def _steps(curve: dict[str, list[float]], end: float) -> list[tuple[float, float]]:
-    """The corners of a curve that falls at each image's own range."""
-    points = [(0.0, curve["accuracy"][0])]
-    for place, rate in zip(curve["log_range"][1:], curve["accuracy"][1:], strict=True):
-        if place <= end * (1 + 1e-5):
-            points += [(place, points[-1][1]), (place, rate)]
+def steps(sizes: Sequence[float], rates: Sequence[float], end: float) -> list[tuple[float, float]]:
+    """The corners of a curve that falls at each image's own size of the light.
+
+    Args:
+      sizes: where it falls, from 0 on.
+      rates: from there on.
+      end: the largest size drawn.
+
+    Returns:
+      (size, rate) of each.
+    """
+    points = [(0.0, rates[0])]
+    for size, rate in zip(sizes[1:], rates[1:], strict=True):
+        if size <= end * (1 + 1e-5):
+            points += [(size, points[-1][1]), (size, rate)]
     return [*points, (end, points[-1][1])]
 
 
-def _group(svg: ElementTree.Element, number: int) -> ElementTree.Element:
+def group(svg: ElementTree.Element, number: int) -> ElementTree.Element:
+    """A curve's own part of the drawing, which has its colour and dash.
+
+    Args:
+      svg: the drawing.
+      number: of the curve.
+
+    Returns:
+      The part.
+    """
     return ElementTree.SubElement(svg, "g", {"class": f"series s{number}"})
 
 
-def _line(group: ElementTree.Element, points: list[tuple[float, float]], end: float) -> None:
-    line = ElementTree.SubElement(group, "path", {"class": "line"})
-    placed = [f"{_x(place, end):.1f} {curves.height(rate):.1f}" for place, rate in points]
-    line.set("d", f"M{' L'.join(placed)}")
+def line(part: ElementTree.Element, points: list[tuple[float, float]], end: float) -> None:
+    """Draws a curve.
+
+    Args:
+      part: of `group`.
+      points: (size, rate) of its corners.
+      end: the largest size drawn.
+    """
+    drawn = ElementTree.SubElement(part, "path", {"class": "line"})
+    placed = [f"{place(size, end):.1f} {curves.height(rate):.1f}" for size, rate in points]
+    drawn.set("d", f"M{' L'.join(placed)}")
 
 
-def _intervals(group: ElementTree.Element, tiers: list[dict[str, Any]], end: float) -> None:
+def _intervals(part: ElementTree.Element, tiers: list[dict[str, Any]], end: float) -> None:
     for tier in tiers:
         low, high = map(curves.height, tier["intervals"]["accuracy"])
-        bar = ElementTree.SubElement(group, "path", {"class": "interval"})
-        bar.set("d", f"M{_x(tier['log_range'], end):.1f} {low:.1f} V{high:.1f}")
+        bar = ElementTree.SubElement(part, "path", {"class": "interval"})
+        bar.set("d", f"M{place(tier['log_range'], end):.1f} {low:.1f} V{high:.1f}")

@@ -11,6 +11,7 @@ from bfjax.estimate import Estimate
 from bfjax.report.standard import cases
 from bfjax.report.standard.loading import load
 from bfjax.report.standard.page import render
+from bfjax.report.standard.proven import load_proven
 from bfjax.report.standard.ranking import rank
 
 _REST = 10**6  # generously what the page has beside its cases
@@ -19,7 +20,7 @@ _REST = 10**6  # generously what the page has beside its cases
 def make_page(
     folder: Path, out: Path, *, max_cases: int | None, where: str | None, limit: int
 ) -> int:
-    """Makes one web page of the audits of a folder.
+    """Makes one web page of the audits and certificates of a folder.
 
     Args:
       folder: in which they lie.
@@ -32,10 +33,11 @@ def make_page(
       How many cases it shows.
 
     Raises:
-      FileNotFoundError: there is no finished audit, or the images are not there.
+      FileNotFoundError: neither audit nor certificates are there, or the images are not.
       ValueError: a file, or the images, are not what they should be.
     """
-    audits, unfinished = load(folder)
+    proven = load_proven(folder)
+    audits, unfinished = load(folder, required=not proven)
     groups, differ = rank(audits)
     ordered = [one for group in groups for one in group.audits]
     wanted = cases.order(ordered, max_cases)
@@ -45,7 +47,7 @@ def make_page(
             ordered, wanted, where=where, limit=limit - _REST, on_case=lambda: bar.advance(task)
         )
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    text = render(groups, differ, shown, unfinished=unfinished, date=date)
+    text = render(groups, differ, shown, proven=proven, unfinished=unfinished, date=date)
     with storage.replacing(out) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
     return len(shown.facts)
@@ -69,7 +71,7 @@ def of_page(
     Raises:
       FileNotFoundError, ValueError: as `make_page`.
     """
-    audits, _ = load(folder)
+    audits, _ = load(folder, required=not load_proven(folder))
     wanted = cases.order(audits, max_cases)
     times: list[float] = []
     shown = cases.gather(audits, wanted[:2], where=where, limit=limit,

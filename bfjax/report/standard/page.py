@@ -12,10 +12,11 @@ from bfjax.report import markup, pictures
 from bfjax.report.page import Cell
 from bfjax.report.standard import figure
 from bfjax.report.standard.cases import Shown
+from bfjax.report.standard.cells import DASH, SPACE, architecture, cell, share
 from bfjax.report.standard.loading import Audited
+from bfjax.report.standard.proven import Proven, section
 from bfjax.report.standard.ranking import Group
 
-_SPACE, _DASH = "\u00a0", "\u2013"
 _COLOURS = 129  # an odd number has a middle
 _METRICS = ("accuracy", "sensitivity", "specificity", "auc")
 
@@ -25,6 +26,7 @@ def render(
     differ: Sequence[str],
     shown: Shown,
     *,
+    proven: Sequence[Proven] = (),
     unfinished: Sequence[str],
     date: str,
 ) -> str:
@@ -34,6 +36,7 @@ def render(
       groups: the audits; those of one group are ranked against each other.
       differ: what keeps the groups apart.
       shown: the cases; their audits are numbered group by group.
+      proven: the certificates.
       unfinished: where audits lie that are not finished.
       date: when the page is made.
 
@@ -41,13 +44,15 @@ def render(
       HTML that loads nothing.
     """
     audits = [one for group in groups for one in group.audits]
-    data = {_data(one.audit) for one in audits}
+    data = {_data(one.audit) for one in audits} | {_data(one.found) for one in proven}
     template = markup.templates().get_template("standard/page.html")
     return template.render(
         groups=[_group(group, k) for k, group in enumerate(groups)],
         differ=_listed(differ),
         unfinished=unfinished,
-        audits=[_settings(one) for one in audits],
+        audits=[_settings(one.name, one.audit) for one in audits],
+        proven=section(proven) if proven else None,
+        certified=[_settings(one.name, one.found) for one in proven],
         turned=[_turned(one) for one in audits],
         data_name=_listed(sorted(data)),
         chest_xray="chest_xray" in data,
@@ -69,43 +74,6 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
 
 
-def share(value: float | None, interval: Sequence[float] | None = None) -> Cell:
-    r"""A share of images and its 95 % interval as text.
-
-    Args:
-      value: `None` where it has no meaning.
-      interval: its ends; `None` where there is none.
-
-    Returns:
-      The texts.
-
-    Example:
-      >>> found = share(0.25, [0.1, 0.5])
-      >>> found.percent.replace("\xa0", " "), found.interval.replace("\xa0", " ")
-      ('25.0 %', '10.0–50.0 %')
-    """
-    if value is None:
-        return Cell(_DASH, "", "")
-    if interval is None:
-        return Cell(f"{100 * value:.1f}{_SPACE}%", "", "", value=value)
-    low, high = interval
-    text = f"{100 * low:.1f}{_DASH}{100 * high:.1f}{_SPACE}%"
-    return Cell(f"{100 * value:.1f}{_SPACE}%", "", text, low, high, value)
-
-
-def _area(value: float | None, interval: Sequence[float] | None) -> Cell:
-    """An area under a curve is no share of images."""
-    if value is None:
-        return Cell(_DASH, "", "")
-    text = "" if interval is None else f"{interval[0]:.3f}{_DASH}{interval[1]:.3f}"
-    return Cell(f"{value:.3f}", "", text)
-
-
-def _cell(found: dict[str, Any], metric: str) -> Cell:
-    write = _area if metric == "auc" else share
-    return write(found[metric], found["intervals"].get(metric))
-
-
 def _group(group: Group, number: int) -> dict[str, Any]:
     settings, first = group.settings, group.audits[0]
     ranked = []
@@ -116,12 +84,12 @@ def _group(group: Group, number: int) -> dict[str, Any]:
         ranked.append(
             {
                 "name": one.name,
-                "architecture": _architecture(one),
+                "architecture": architecture(one.name, one.audit),
                 "threshold": None if threshold == 0.5 else f"{threshold:g}",
                 "images": one.audit["images"],
-                "clean": _cell(one.audit["clean"], "accuracy"),
-                "tiers": [_cell(tier, "accuracy") for tier in row["tiers"]],
-                "machine": _cell(one.audit["machine"], "accuracy"),
+                "clean": cell(one.audit["clean"], "accuracy"),
+                "tiers": [cell(tier, "accuracy") for tier in row["tiers"]],
+                "machine": cell(one.audit["machine"], "accuracy"),
                 "takes": _takes(one, group.row),
                 "gradients": row["gradients"],
                 "flags": ", ".join(sorted(name.replace("_", " ") for name in flagged)),
@@ -141,15 +109,9 @@ def _group(group: Group, number: int) -> dict[str, Any]:
     }
 
 
-def _architecture(one: Audited) -> str:
-    """Where the name does not say it."""
-    known = one.audit["model"].get("architecture", "")
-    return "" if known == one.name else known
-
-
 def _takes(one: Audited, row: str) -> str:
     takes = one.audit["rows"][row]["takes"]
-    return f">{_SPACE}{max(one.audit['settings']['ranges']):g}" if takes is None else f"{takes:.3g}"
+    return f">{SPACE}{max(one.audit['settings']['ranges']):g}" if takes is None else f"{takes:.3g}"
 
 
 def _lead(group: Group) -> str:
@@ -190,7 +152,7 @@ def _details(one: Audited) -> dict[str, Any]:
     extra = 1 + universal
 
     def cells(found: dict[str, Any], *more: Cell) -> list[Cell]:
-        return [*(_cell(found, metric) for metric in _METRICS), *more]
+        return [*(cell(found, metric) for metric in _METRICS), *more]
 
     empty = [Cell("", "", "")] * extra
     parts = [("", [("without light", cells(audit["clean"], *empty))])]
@@ -225,7 +187,7 @@ def _corrections(audit: dict[str, Any]) -> list[tuple[str, str, list[str], str]]
     for name, judged in audit.get("corrections", {}).items():
         for tier in judged["tiers"]:
             mean, low, high = (
-                _DASH if tier["gain"][k] is None else f"{100 * tier['gain'][k]:+.1f}"
+                DASH if tier["gain"][k] is None else f"{100 * tier['gain'][k]:+.1f}"
                 for k in ("mean", "low", "high")
             )
             rates = [share(tier[key]).percent for key in _AGAINST]
@@ -235,7 +197,7 @@ def _corrections(audit: dict[str, Any]) -> list[tuple[str, str, list[str], str]]
 
 def _quantiles(smallest: dict[str, float | None]) -> list[str]:
     found = (smallest.get(name) for name in ("quarter", "half"))
-    return [_DASH if x is None else f"{x:.3g}" for x in found]
+    return [DASH if x is None else f"{x:.3g}" for x in found]
 
 
 def _figure(one: Audited, row: str, identity: str) -> dict[str, Any]:
@@ -254,15 +216,15 @@ def _turned(one: Audited) -> dict[str, Any]:
             "tested": row is not None, "has_shards": one.has_shards}  # fmt: skip
 
 
-def _settings(one: Audited) -> dict[str, Any]:
-    settings = {k: v for k, v in one.audit["settings"].items() if k != "model"}
-    settings["data"] = _data(one.audit)
+def _settings(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    settings = {k: v for k, v in found["settings"].items() if k != "model"}
+    settings["data"] = _data(found)
     return {
-        "name": one.name,
+        "name": name,
         "settings": [(key, json.dumps(v, ensure_ascii=False)) for key, v in settings.items()],
-        "sha256": one.audit["model"].get("sha256", ""),
-        "architecture": _architecture(one),
-        "environment": one.audit["run"],
+        "sha256": found["model"].get("sha256", ""),
+        "architecture": architecture(name, found),
+        "environment": found["run"],
     }
 
 

@@ -65,8 +65,7 @@ def rank(audits: Sequence[Audited]) -> tuple[list[Group], list[str]]:
     groups: dict[tuple[Any, ...], list[Audited]] = collections.defaultdict(list)
     for one in audits:
         groups[tuple(key(one.audit) for key in _ALIKE.values())].append(one)
-    differ = [name for name, values in zip(_ALIKE, zip(*groups, strict=True), strict=True)
-              if len(set(values)) > 1]  # fmt: skip
+    differ = [name for k, name in enumerate(_ALIKE) if len({values[k] for values in groups}) > 1]
     found = [Group(sorted(of_one, key=_order), ranked_by(of_one[0].audit))
              for of_one in groups.values()]  # fmt: skip
     return sorted(found, key=lambda group: -len(group.audits)), differ

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from bfjax import data, models, storage
+from bfjax.evaluation.certified import runner as certified_runner
+from bfjax.evaluation.certified import summary as certified_summary
 from bfjax.evaluation.standard import runner, summary
 from bfjax.evaluation.targets import Target
 from bfjax.field import legendre
@@ -88,6 +90,43 @@ def make_up(folder, name="one", smallest=SMALLEST, *, where=None, turned=False, 
         tier["universal_accuracy"] = universal
     storage.write_json(out / "audit.json", found)
     return Made(out, params, smallest)
+
+
+def make_proven(folder, name="one", radii=(0.12, 0.06, 0.0, 0.12), *, wrong=(), **changed):
+    """Writes what `bfjax certify` would; a radius of 0 abstains, half of each is safe."""
+    radii = np.asarray(radii)
+    source = data.load("phantom", "test", image_size=SIZE, num_examples=len(radii))
+    known = data.fingerprint(source)
+    truth = np.asarray(source.labels, np.int32)
+    settings = {
+        "class_names": list(source.class_names), "image_size": SIZE, "split": "test", "sigma": 0.05,
+        "alpha": 0.001, "headroom": 1.0, "num_samples": 1000, "num_guess": 100, "seed": 0,
+        "encoding": "linear", "gamma": 0.29, "data": "phantom", "images": known.sha256,
+        "model": {"sha256": "ab" * 32, "architecture": f"of:{name}", "parts": {}},
+    } | changed  # fmt: skip
+    out = folder / name
+    told = np.where(np.isin(np.arange(len(radii)), wrong), 1 - truth, truth)
+    columns = {
+        "index": np.arange(len(truth)),
+        "file": list(source.names),
+        "label": truth,
+        "clean": list(answers(truth, np.zeros(len(truth), bool))),
+        "certified": np.where(radii > 0, told, -1),
+        "radius": radii,
+        "safe_radius": radii / 2,
+        "log_range": 2 * radii,
+        "lower_bound": np.full(len(truth), 0.9),
+        "counts": list(np.tile([500, 500], (len(truth), 1))),
+    }
+    storage.write_shard(out / "shards" / "0000000.parquet", columns, {})
+    run = certified_runner.CertifyRun(
+        target=Target(name, np.sum, models.Checkpoint(f"of:{name}", {}, "ab" * 32)),
+        source=source, truth=truth, fingerprint=known, out=out, settings=settings, batch_size=4,
+    )  # fmt: skip
+    storage.write_json(
+        out / "certificates.json", certified_summary.summarize(run, [0.02, 0.05, 0.1])
+    )
+    return out
 
 
 def edit(folder, **entries):
