@@ -1,0 +1,56 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bfjax import cli, data
+from bfjax.evaluation.standard import testing
+from bfjax.training import split_source
+from experiments import hardened, recorded
+from tests.evaluation.standard.test_standard import found_at
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* is right about:UserWarning")  # it has hardly learnt
+def test_hardened_models_become_a_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardened, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(recorded, "CELLS", tmp_path / "cells")
+    monkeypatch.setenv("BFJAX_HOME", str(tmp_path / "home"))
+    quick = {"ranges": (0.7,), "universal_steps": 0}
+    usual = hardened.AuditConfig
+    monkeypatch.setattr(hardened, "AuditConfig", lambda **options: usual(**options | quick))
+    monkeypatch.setattr(
+        testing, "audit", lambda _, images, labels, **options: found_at(0.5 + labels, labels)
+    )
+    monkeypatch.setattr(hardened, "ATTACKS", {"bim-2": hardened.ATTACKS["bim-2"]})
+    model = tmp_path / "soft"
+    options = "--data phantom --model convnet --num-examples 40 --epochs 1 --image-size 32"
+    assert cli.main(["train", *options.split(), "--batch-size", "8", "--out", str(model)]) == 0
+    config = hardened.Config(few=(model,), few_images=4, data="phantom", batch_size=4)
+    hardened.main(config)
+    lines = (tmp_path / "results" / "hardened.md").read_text(encoding="utf-8").splitlines()
+    (row,) = (line for line in lines if line.startswith("| soft, few | 4 |"))
+    text = (tmp_path / "results" / "hardened.json").read_text(encoding="utf-8")
+    assert str(tmp_path) not in text
+    (found,) = json.loads(text).values()
+    left = found["attacks"]["bim-2"]
+    right = found["audit"]["clean"]["accuracy"]
+    assert right == 1 > found["audit"]["rows"]["fixed"]["tiers"][0]["accuracy"]
+    assert 0 <= left["accuracy"] <= 1
+    assert f"{100 * left['accuracy']:.1f}" in row
+    shutil.rmtree(tmp_path / "home")
+    monkeypatch.setattr(hardened.standard, "audit_models", pytest.fail)  # nothing is made again
+    monkeypatch.setattr(hardened.tables, "evaluate_models", pytest.fail)
+    hardened.main(config)
+
+    folder = hardened.held_out("phantom", model)
+    source = data.load("phantom", "train", image_size=32)
+    _, held = split_source(source, fraction=0.1, seed=0)
+    kept = sorted(folder.rglob("*.png"))
+    assert len(kept) == len(held)
+    first = next(path for path in kept if path.stem == held.names[0].split("/")[-1].split(".")[0])
+    assert first.parent.name == source.class_names[held.labels[0]]
+    with Image.open(first) as image:
+        np.testing.assert_array_equal(image, held[0]["image"][..., 0])
