@@ -56,6 +56,7 @@ TOGETHER = (
         "max_warp_gradient": None,
         "max_change": 0.1,
         "l1_coefficients": 0.1,
+        "l1_warp": 0.0,
         "terms": "literal",
     },
 )
