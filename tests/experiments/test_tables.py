@@ -297,7 +297,7 @@ def test_calibration_searches_some_images_and_judges_the_best_on_others(
     monkeypatch.setattr(calibrate, "RESULTS", tmp_path / "results")
     bounds = ({"max_change": 0.0001, "degree": 2}, {"max_change": 0.3, "degree": 2})
     monkeypatch.setattr(calibrate, "DETAILS", {"bound": bounds})
-    monkeypatch.setattr(calibrate, "TOGETHER", ({"max_change": 0.0001, "degree": 2},))
+    monkeypatch.setattr(calibrate, "FOLDING", ({"max_warp_gradient": None},))
     monkeypatch.setattr(calibrate, "CHECKS", ({"num_steps": 1},))
     rows = ((2, 0), (3, 0))
     monkeypatch.setattr(nearness, "ROWS", rows)
@@ -316,10 +316,11 @@ def test_calibration_searches_some_images_and_judges_the_best_on_others(
     calibrate.main(config)
     text = (tmp_path / "results" / "calibrate.json").read_text(encoding="utf-8")
     found = json.loads(text)
-    known = found["tried"] | found["checks"] | found["finalists"]
+    known = found["tried"] | found["checks"] | found["folding"] | found["finalists"]
     assert calibrate.earlier(config) == known
     assert not calibrate.earlier(dataclasses.replace(config, seed=1))
-    assert len(found["checks"]) == 1
+    assert len(found["checks"]) == len(found["folding"]) == 1
+    assert not found["folding"].keys() & found["tried"].keys()
     assert len(found["tried"]) == 2
     # two rows: one attacked, two judge, and BRISQUE, of the last row against itself
     assert {len(figures) for figures in found["tried"].values()} == {6}
@@ -332,7 +333,7 @@ def test_calibration_searches_some_images_and_judges_the_best_on_others(
     assert str(tmp_path) not in text
     lines = (tmp_path / "results" / "calibrate.md").read_text(encoding="utf-8").splitlines()[4:]
     told = [line.split("|")[2].strip() for line in lines]
-    assert told == [*of, "search", "search", "search, a check"]
+    assert told == [*of, "search", "search", "search, a check", "search, folds"]
 
 
 def test_a_bar_in_a_cell_ends_no_column(tmp_path):
@@ -370,9 +371,9 @@ def test_calibration_finds_the_best_of_separable_readings_and_asks_once():
 
     def distance(setting):
         asked.append(setting)
-        return sum(abs(i - wanted) for i, wanted in zip(setting, (1, 2, 2, 0, 1, 1), strict=True))
+        return sum(abs(i - wanted) for i, wanted in zip(setting, (1, 2, 2, 0, 1, 0), strict=True))
 
-    assert calibrate.descend(distance) == (1, 2, 2, 0, 1, 1)
+    assert calibrate.descend(distance) == (1, 2, 2, 0, 1, 0)
     for setting in set(asked):  # each is an attack that can be made
         parse_attack(nearness.attack(calibrate.readings(setting), (16, 1))[1], (16, 16, 1))
 
