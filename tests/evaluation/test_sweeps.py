@@ -24,5 +24,6 @@ def test_a_strength_curve_is_one_program(tmp_path):
     config = EvaluateConfig(sources=sources, attacks=attacks, out=tmp_path / "out", **options)
     found = evaluate_models(config)
     after = [f._cache_size() for f in (vmapped.init, vmapped.step, vmapped._decided)]
-    assert [b - a for a, b in zip(before, after, strict=True)] == [2, 2, 2]  # bim, ours
+    # one for bim, one for ours, if no test before has compiled them
+    assert max(b - a for a, b in zip(before, after, strict=True)) <= 2
     assert len(found["attacks"]) == 9
