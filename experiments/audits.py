@@ -125,7 +125,7 @@ def write(found: dict[str, dict[str, Any]]) -> None:
         clean = f"{100 * audit['clean']['accuracy']:.1f}"
         for kind, row in audit["rows"].items():
             takes = "more" if row["takes"] is None else f"{row['takes']:.2f}"
-            worst = [_with_interval(tier) for tier in row["tiers"]]
+            worst = [with_interval(tier) for tier in row["tiers"]]
             spent = f"{row['gradients']['mean']:.0f}"
             rows.append([name, f"worst, exposure {kind}", clean, *worst, takes, spent])
             if "universal_accuracy" in row["tiers"][0]:
@@ -134,7 +134,7 @@ def write(found: dict[str, dict[str, Any]]) -> None:
             random = [f"{100 * tier['random_accuracy']:.1f}" for tier in row["tiers"]]
             rows.append([name, f"random, exposure {kind}", clean, *random, "", ""])
         machine = ["" for _ in _ranges(found)]
-        set_up = f"a machine's worst set-up: {_with_interval(audit['machine'])}"
+        set_up = f"a machine's worst set-up: {with_interval(audit['machine'])}"
         rows.append([name, set_up, clean, *machine, "", ""])
         rows += _corrected(name, audit)
     title = (
@@ -153,7 +153,15 @@ def _ranges(found: dict[str, dict[str, Any]]) -> list[float]:
     return next(iter(found.values()))["settings"]["ranges"]
 
 
-def _with_interval(rates: dict[str, Any]) -> str:
+def with_interval(rates: dict[str, Any]) -> str:
+    """An accuracy of an audit in %, with its interval.
+
+    Args:
+      rates: metrics of some images.
+
+    Returns:
+      The text.
+    """
     low, high = rates["intervals"]["accuracy"]
     return f"{100 * rates['accuracy']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 

@@ -18,7 +18,6 @@ in `experiments/results/hardened` is not made again.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 from pathlib import Path
@@ -32,7 +31,8 @@ from bfjax.evaluation import standard
 from bfjax.evaluation.standard import AuditConfig
 from bfjax.training import split_source
 from experiments import tables, transfer
-from experiments.audits import once
+from experiments.audits import once, with_interval
+from experiments.training import minutes
 
 RESULTS = Path(__file__).parent / "results" / "hardened"
 ATTACKS = {
@@ -73,7 +73,11 @@ def main(config: Config) -> None:
             audit = _audit(config, folder, kind, config.few_images if config.held_out else count)
             attacks = {} if config.held_out else _attacked(config, folder, count)
             key = f"{folder.resolve().name}, {kind}"
-            found[key] = {"audit": audit, "attacks": attacks, "minutes": minutes(folder)}
+            found[key] = {
+                "audit": audit,
+                "attacks": attacks,
+                "minutes": minutes(folder / "log.csv"),
+            }
             rows.append(_row(key, found[key]))
             _write(rows, found, held_out=config.held_out)
 
@@ -139,19 +143,6 @@ def _attacked(config: Config, folder: Path, count: int | None) -> dict[str, Any]
     return left
 
 
-def minutes(folder: Path) -> float:
-    """How long a training took, of its log.
-
-    Args:
-      folder: of the checkpoint.
-
-    Returns:
-      Minutes.
-    """
-    with (folder / "log.csv").open(encoding="utf-8") as log:
-        return sum(float(row["seconds"]) for row in csv.DictReader(log)) / 60
-
-
 def _row(name: str, one: dict[str, Any]) -> list[str]:
     audit = one["audit"]
     clean, tiers = audit["clean"], audit["rows"]["fixed"]["tiers"]
@@ -160,19 +151,14 @@ def _row(name: str, one: dict[str, Any]) -> list[str]:
     return [
         name,
         str(audit["images"]),
-        _with_interval(clean),
+        with_interval(clean),
         f"{100 * clean['auc']:.1f}",
-        *(_with_interval(tier) for tier in tiers),
+        *(with_interval(tier) for tier in tiers),
         lit.get(_ONE_LIGHT, ""),
-        _with_interval(audit["machine"]),
+        with_interval(audit["machine"]),
         *(f"{100 * attack['accuracy']:.1f}" for attack in one["attacks"].values()),
         f"{one['minutes']:.0f}",
     ]
-
-
-def _with_interval(rates: dict[str, Any]) -> str:
-    low, high = rates["intervals"]["accuracy"]
-    return f"{100 * rates['accuracy']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _write(rows: list[list[str]], found: dict[str, Any], *, held_out: bool) -> None:

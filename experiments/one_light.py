@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from bfjax import metrics, storage
+from bfjax import storage
 from bfjax.attack import logits_of
 from bfjax.robustness import light, universal
 from bfjax.storage import environment
@@ -129,7 +129,7 @@ def write(found: dict[str, Any], settings: dict[str, Any], judged: int, names: A
     for key, one in found.items():
         rho, _ = key.split("; ")
         rates = [(one["fooled"], one["correct"]), *one["by_class"]]
-        told = [_cell(k, n) for k, n in rates]
+        told = [tables.share(k, n) for k, n in rates]
         rows.append([rho, str(one["fitted"]), *told, f"{one['one_answer']:.0%}"])
     ways = [f"{names[c]}→{names[1 - c]}" for c in (0, 1)]
     title = (
@@ -139,11 +139,6 @@ def write(found: dict[str, Any], settings: dict[str, Any], judged: int, names: A
     head = ("log-range", "fitted on", "success", *ways, "one answer")
     results = {"settings": settings, "found": found, "run": environment()}
     tables.write(RESULTS / "one_light", title, head, rows, results)
-
-
-def _cell(fooled: int, correct: int) -> str:
-    low, high = metrics.wilson_interval(fooled, correct)
-    return f"{100 * fooled / max(correct, 1):.0f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 if __name__ == "__main__":

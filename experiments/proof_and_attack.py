@@ -26,7 +26,7 @@ import tyro
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bfjax import metrics, run, storage
+from bfjax import run, storage
 from bfjax.evaluation.standard import curve
 from bfjax.field import legendre
 from bfjax.robustness import DEGREE, attacks_within, certify, light, smallest_rms, smooth
@@ -161,12 +161,11 @@ def write(found: list[dict[str, Any]], settings: dict[str, Any]) -> None:
     """
     proven = np.array([one["certified"] for one in found])
     attacked = np.array([np.inf if one["attacked"] is None else one["attacked"] for one in found])
-    counts = [(int((proven >= r).sum()), int((attacked > r).sum())) for r in (0.0, *RMS)]
-    counts[0] = (int((proven > 0).sum()), int((attacked > 0).sum()))
-    rows = [
-        [f"{r:g}", *(_cell(count, len(found)) for count in both)]
-        for r, both in zip((0.0, *RMS), counts, strict=True)
-    ]
+    rows = []
+    for r in (0.0, *RMS):
+        certain = int(((proven > 0) & (proven >= r)).sum())
+        standing = int((attacked > r).sum())
+        rows.append([f"{r:g}", *(tables.share(count, len(found)) for count in (certain, standing))])
     tried = [hit for one in found for hit in one["broken"].values()]
     title = (
         f"Of {len(found)} test images, the share in % (95 % interval) whose right answer under "
@@ -209,11 +208,6 @@ def draw(proven: np.ndarray, attacked: np.ndarray) -> Figure:
     axes.set(xlim=(0, end), ylim=(0, 101))
     axes.legend(frameon=False, fontsize=8)
     return figure
-
-
-def _cell(count: int, of: int) -> str:
-    low, high = metrics.wilson_interval(count, of)
-    return f"{100 * count / of:.0f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 if __name__ == "__main__":

@@ -185,6 +185,24 @@ def folder(
     return home() / "runs" / f"experiments-{digest[:12]}"
 
 
+def share(count: int, of: int) -> str:
+    """A share of images in %, with its 95 % interval, for a column that is headed so.
+
+    Args:
+      count: how many.
+      of: how many there are.
+
+    Returns:
+      The text.
+
+    Example:
+      >>> share(1, 4)
+      '25 (5 to 70)'
+    """
+    low, high = wilson_interval(count, of)
+    return f"{100 * count / max(of, 1):.0f} ({100 * low:.0f} to {100 * high:.0f})"
+
+
 def outcomes(
     first: Sequence[Mapping[str, str]], second: Sequence[Mapping[str, str]], *, prefix: str = ""
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -65,12 +65,23 @@ def table() -> str:
     ]
     for file in sorted(RESULTS.glob("*.json")):
         run = json.loads(file.read_text(encoding="utf-8"))
-        with file.with_suffix(".csv").open(encoding="utf-8") as log:
-            minutes = sum(float(row["seconds"]) for row in csv.DictReader(log)) / 60
         cells = [_cell(run["test"], name) for name in ("accuracy", "auc", *_RATES)]
-        seed = run["training"]["seed"]
-        lines.append(f"| {file.stem} | {seed} | {' | '.join(cells)} | {minutes:.0f} |")
+        seed, took = run["training"]["seed"], minutes(file.with_suffix(".csv"))
+        lines.append(f"| {file.stem} | {seed} | {' | '.join(cells)} | {took:.0f} |")
     return "\n".join(lines) + "\n"
+
+
+def minutes(log: Path) -> float:
+    """How long a training took.
+
+    Args:
+      log: its log.csv.
+
+    Returns:
+      Minutes.
+    """
+    with log.open(encoding="utf-8") as rows:
+        return sum(float(row["seconds"]) for row in csv.DictReader(rows)) / 60
 
 
 _RATES = ("sensitivity", "specificity")

@@ -8,28 +8,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from bfjax.robustness.random_search import margin_of
+from bfjax.robustness.random_search import Queries, margin_of
 from bfjax.robustness.threat import Threat
 from bfjax.types import AttackResult, Image, Label, Params, Predict, PRNGKey
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class ExposureScan:
-    """See `scan_exposures`.
-
-    Attributes:
-      threat: what exposure is allowed.
-      num_queries: forward passes.
-    """
-
-    threat: Threat
-    num_queries: int = dataclasses.field(metadata={"static": True})
-
-    @property
-    def max_gradients(self) -> int:
-        """As many as its forward passes take as long as."""
-        return -(-self.num_queries // 3)
+class ExposureScan(Queries):
+    """See `scan_exposures`."""
 
     def run(
         self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
@@ -74,8 +61,6 @@ def scan_exposures(threat: Threat, *, num_queries: int = 60) -> ExposureScan:
       >>> [round(float(c), 2) for c in result.params]
       [0.2]
     """
-    if num_queries < 2:
-        raise ValueError(f"num_queries must be at least 2, got {num_queries}")
     if not is_exposure_alone(threat):
         raise ValueError('scan_exposures is of exposure alone: light(..., exposure="alone")')
     return ExposureScan(threat, num_queries)

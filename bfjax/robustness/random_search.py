@@ -22,10 +22,9 @@ class _Found(NamedTuple):
     margin: Scalar
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class RandomSearch:
-    """See `random_search`.
+class Queries:
+    """A search that asks the classifier and follows no gradient.
 
     Attributes:
       threat: what light is allowed.
@@ -35,10 +34,20 @@ class RandomSearch:
     threat: Threat
     num_queries: int = dataclasses.field(metadata={"static": True})
 
+    def __post_init__(self):
+        if self.num_queries < 2:
+            raise ValueError(f"num_queries must be at least 2, got {self.num_queries}")
+
     @property
     def max_gradients(self) -> int:
         """As many as its forward passes take as long as."""
         return -(-self.num_queries // 3)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RandomSearch(Queries):
+    """See `random_search`."""
 
     def run(
         self, predict: Predict, image: Image, label: Label, *, key: PRNGKey | None = None
@@ -106,8 +115,6 @@ def random_search(threat: Threat, *, num_queries: int = 60) -> RandomSearch:
 
     Reference: Rechenberg, *Evolutionsstrategie*, 1973, for the length of the steps.
     """
-    if num_queries < 2:
-        raise ValueError(f"num_queries must be at least 2, got {num_queries}")
     return RandomSearch(threat, num_queries)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -121,8 +121,8 @@ def light(
         constant=exposure != "fixed",
     )
     perturbation = bias_field(field, encoding=encoding, gamma=gamma)
-    if not clip and perturbation.unclipped:
-        perturbation = perturbation._replace(apply=perturbation.unclipped)
+    if not clip:
+        perturbation = perturbation._replace(apply=cast(Any, perturbation.unclipped))
     if max_rms is None:
         return _within(_Kind(exposure, "log_range"), field, perturbation, max_log_range)
     return _within(_Kind(exposure, "rms"), field, perturbation, max_rms)
