@@ -41,7 +41,10 @@ COMMANDS: dict[str, Command] = {
         "bfjax.evaluation.standard", "AuditConfig", "audit", "how much uneven light a model takes"
     ),
     "certify": Command(
-        "bfjax.evaluation.certified", "CertifyConfig", "certify", "prove how much light it stands"
+        "bfjax.evaluation.certified",
+        "CertifyConfig",
+        "certify",
+        "certified radii of a smoothed model",
     ),
     "explain": Command(
         "bfjax.evaluation.maps", "ExplainConfig", "explain", "map where an attack works"

@@ -149,7 +149,9 @@ def model_runs(
     asked = ask_about(config, targets, out=config.out, dry_run=config.dry_run)
     truth = np.asarray(asked.source.labels, np.int32)
     if (truth < 0).any():
-        raise ValueError(f"{what} needs the images' classes: put them into class folders")
+        raise ValueError(
+            f"{what} needs the images' classes: class folders, --labels FILE or --label CLASS"
+        )
     kept = ("split", "seed", "encoding", "gamma", "threshold", "sensitivity", "outputs")
     settings = asked.settings | {name: getattr(config, name) for name in kept} | settings
     settings |= normalization(config) | {
