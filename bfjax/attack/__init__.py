@@ -72,7 +72,7 @@ from bfjax.attack.diversity import (
     resize_and_pad,
     smooth_gradient,
 )
-from bfjax.attack.loop import finish, init, run, step
+from bfjax.attack.loop import finish, init, is_saturated, run, step
 from bfjax.attack.objective import (
     binary_cross_entropy,
     binary_margin,
@@ -119,6 +119,7 @@ __all__ = [
     "in_turn",
     "init",
     "is_right",
+    "is_saturated",
     "is_targeted",
     "is_wrong",
     "jpeg_rounding",

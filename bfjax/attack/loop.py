@@ -258,15 +258,30 @@ def _as_before(old: Any, new: Any) -> Any:
     return jax.tree.map(cast, old, new)
 
 
-def _flags(trace: AttackInfo, objective: Scalar, label: Label) -> AttackFlags:
-    logits = trace.logits.astype(jnp.float32)
+def is_saturated(logits: Float[Array, "*batch classes"], label: Label) -> Bool[Array, " *batch"]:
+    """Whether the probability of the answer is 1 in float32: cross-entropies then have no slope.
+
+    Args:
+      logits: (..., classes); a single logit tells two classes apart by its sign.
+      label: the true class; (heads,) of 0 and 1 for several findings, each a head of its own.
+
+    Returns:
+      (...), booleans; of findings whether all are.
+
+    Example:
+      >>> is_saturated(jnp.asarray([[0.0, 10.0], [0.0, 1e5]]), 1).tolist()
+      [False, True]
+    """
+    logits = logits.astype(jnp.float32)
     if logits.shape[-1] == 1 or np.ndim(label):  # heads of their own
-        likeliest = jax.nn.sigmoid(jnp.abs(logits)).min(-1)
-    else:
-        likeliest = jax.nn.softmax(logits).max(-1)
+        return jax.nn.sigmoid(jnp.abs(logits)).min(-1) == 1
+    return jax.nn.softmax(logits).max(-1) == 1
+
+
+def _flags(trace: AttackInfo, objective: Scalar, label: Label) -> AttackFlags:
     return AttackFlags(
         zero_gradient=jnp.any(~(trace.gradient > 0) | ~jnp.isfinite(trace.gradient)),
-        saturated=jnp.any(likeliest == 1),
+        saturated=jnp.any(is_saturated(trace.logits, label)),
         not_raised=~(objective > trace.objective[0]),
     )
 

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
-from bfjax.attack import check_batch, is_wrong, run_batch
+from bfjax.attack import check_batch, is_saturated, is_wrong, run_batch
 from bfjax.field import Encoding
 from bfjax.numbers import Number
 from bfjax.robustness import programs
+from bfjax.robustness.exposure_scan import is_exposure_alone
 from bfjax.robustness.random_search import RandomSearch, margin_of
 from bfjax.robustness.smallest_range import parts
 from bfjax.robustness.threat import TIERS, Exposure, Threat, light
@@ -27,8 +28,10 @@ FLAGS = {
     "Give logits, or bfjax.models.from_probabilities.",
     "zero_gradient": "The margin has no slope at these images: gradients say nothing about them, "
     "and what the search without gradients finds is all that is known.",
+    "saturated": "The answer's probability is 1 in float32 at these images: the cross-entropy has no "
+    "slope there, and attacks that follow it find little. This test follows the margin too.",
     "gradient_free": "These images were turned without gradients, by none of the attacks that "
-    "follow them: the gradient is masked, and the classifier weaker than it looks.",
+    "follow them: the gradient may be masked, and the classifier weaker than it looks.",
 }
 """What each flag of an audit means."""
 
@@ -40,7 +43,8 @@ class Audit(NamedTuple):
       tiers: (t,), the log-ranges ρ, in rising order.
       clean: (n, classes), logits without light.
       random: (t, k, n, classes), logits under k random lights whose range is exactly ρ.
-      worst: (t, n, classes), logits under the worst light found within ρ.
+      worst: (t, n, classes), logits under the worst light found within ρ. An image leaves as soon
+        as it is turned: how far it could be turned is not sought.
       wrong: (t, n), whether the classifier errs under it.
       smallest: (n,), the smallest log-range at which it was found to err; 0 without light, infinite
         where none was found.
@@ -104,7 +108,8 @@ def audit(
       What was found, in NumPy.
 
     Raises:
-      ValueError: for ranges that are not positive, and as `bfjax.run_batch`.
+      ValueError: for ranges that are not positive, a classifier that answers NaN, and as
+        `bfjax.run_batch`.
 
     Example:
       >>> predict = lambda x: 9 * jnp.stack([x[:8].mean() - 0.02, x[8:].mean()])
@@ -161,6 +166,7 @@ class _Test:
     ):
         self.predict, self.images, self.labels, self.threat = predict, images, labels, threat
         self.tiers, self.batch_size = np.asarray(tiers), min(batch_size, len(images))
+        self.limits = self.tiers * (1 + 1e-5)  # what is within a range may exceed it by rounding
         count = len(images)
         self.smallest, self.gradients = np.full(count, np.inf), np.zeros(count)
         self.flags: dict[str, Any] = {
@@ -184,12 +190,14 @@ class _Test:
                 answers.append(np.asarray(answer)[real])
             slopes.append(np.asarray(slope)[real])
         self.logits = np.concatenate(logits)
+        _check_answers(self.logits, np.arange(len(self.images)))
         self.turned = self.logits.copy()
         self.worst = np.repeat(self.logits[None], len(self.tiers), 0)
         self.margins = np.repeat(self.margin(self.logits)[None], len(self.tiers), 0)
         self.smallest[self.wrong(self.logits)] = 0
         self.gradients += 2
         self.flags["zero_gradient"] = np.concatenate(slopes) == 0
+        self.flags["saturated"] = self.mapped(is_saturated, self.logits)
         self.flags["randomised"] = not np.array_equal(self.logits, np.concatenate(again))
         self.flags["probabilities"] = bool((self.logits >= 0).all() and (self.logits <= 1).all())
 
@@ -204,9 +212,11 @@ class _Test:
                     chosen
                 )
                 for t, rho in enumerate(self.tiers):
-                    params, logits = programs.drawn(
-                        self.threat.scaled(rho), self.predict, images, keys
-                    )
+                    threat = self.threat.scaled(rho)
+                    params = programs.drawn(threat, keys)
+                    if is_exposure_alone(threat):  # there are two, and each has its turn
+                        params = (-1) ** k * abs(params)
+                    logits = programs.lit(threat, self.predict, images, params)
                     found[t, k, chosen[real]] = np.asarray(logits)[real]
                     self.offer(chosen[real], np.asarray(params)[real], np.asarray(logits)[real])
         self.gradients += len(self.tiers) * number / 3
@@ -227,9 +237,9 @@ class _Test:
         """All attacks within one range, on what nothing has turned within it yet."""
         threat = self.threat.scaled(self.tiers[number])
         attacks = attacks_within(threat, findings=self.labels.ndim > 1)
-        undecided = (self.smallest > self.tiers[number]) & ~self.survived
+        undecided = (self.smallest > self.limits[number]) & ~self.survived
         for name, attack in attacks.items():
-            left = np.flatnonzero(undecided & (self.smallest > self.tiers[number]))
+            left = np.flatnonzero(undecided & (self.smallest > self.limits[number]))
             drawn = jax.random.fold_in(key, list(attacks).index(name))
             for chosen, real in self.batches(left):
                 keys = jax.vmap(lambda i, key=drawn: jax.random.fold_in(key, i))(chosen)
@@ -240,7 +250,7 @@ class _Test:
                 self.gradients[here] += programs.gradients(attack, result)[real]
                 if isinstance(attack, RandomSearch):
                     self.flags["gradient_free"][here] |= self.wrong(logits, here)
-        self.survived |= undecided & (self.smallest > self.tiers[number])
+        self.survived |= undecided & (self.smallest > self.limits[number])
 
     def of(self, chosen: np.ndarray) -> tuple[Array, Array]:
         """Images and labels of some numbers."""
@@ -248,30 +258,33 @@ class _Test:
 
     def margin(self, logits: np.ndarray, chosen: Any = slice(None)) -> np.ndarray:
         """How far the answers err."""
-        return np.asarray(
-            jax.vmap(margin_of)(jnp.asarray(logits), jnp.asarray(self.labels[chosen]))
-        )
+        return self.mapped(margin_of, logits, chosen)
 
     def wrong(self, logits: np.ndarray, chosen: Any = slice(None)) -> np.ndarray:
         """Whether they do."""
-        return np.asarray(jax.vmap(is_wrong)(jnp.asarray(logits), jnp.asarray(self.labels[chosen])))
+        return self.mapped(is_wrong, logits, chosen)
+
+    def mapped(self, function: Any, logits: np.ndarray, chosen: Any = slice(None)) -> np.ndarray:
+        """A function of logits and label, of each image."""
+        return np.asarray(jax.vmap(function)(jnp.asarray(logits), jnp.asarray(self.labels[chosen])))
 
     def offer(self, chosen: np.ndarray, params: np.ndarray, logits: np.ndarray) -> None:
         """A light of each of some images: perhaps the worst within a range, or the least uneven."""
+        _check_answers(logits, chosen)
         sizes = np.asarray(jax.vmap(self.threat.size)(jnp.asarray(params)))
         margins, wrong = self.margin(logits, chosen), self.wrong(logits, chosen)
         less = wrong & (sizes < self.smallest[chosen])
         self.smallest[chosen[less]] = sizes[less]
         self.params[chosen[less]] = params[less]
         self.turned[chosen[less]] = logits[less]
-        for t, rho in enumerate(self.tiers):
-            worse = (sizes <= rho * (1 + 1e-5)) & (margins > self.margins[t, chosen])
+        for t, limit in enumerate(self.limits):
+            worse = (sizes <= limit) & (margins > self.margins[t, chosen])
             self.margins[t, chosen[worse]] = margins[worse]
             self.worst[t, chosen[worse]] = logits[worse]
 
     def result(self, random: np.ndarray) -> Audit:
-        """What was found; a light may exceed its range by rounding."""
-        wrong = self.smallest <= self.tiers[:, None] * (1 + 1e-5)
+        """What was found."""
+        wrong = self.smallest <= self.limits[:, None]
         return Audit(
             self.tiers,
             self.logits,
@@ -283,4 +296,13 @@ class _Test:
             self.turned,
             self.gradients,
             self.flags,
+        )
+
+
+def _check_answers(logits: np.ndarray, chosen: np.ndarray) -> None:
+    unknown = np.isnan(logits).any(-1)
+    if unknown.any():
+        raise ValueError(
+            f"the classifier answers NaN at image {chosen[unknown][0]} or under light on it: "
+            "no class is right or wrong then"
         )

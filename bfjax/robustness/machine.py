@@ -15,11 +15,12 @@ def misuse(
     encoding: Encoding = "linear",
     gamma: Number = 0.29,
     num_steps: int = 20,
+    start_noise: Number = 0.1,
 ) -> Attack:
     """The set-up of an X-ray machine under which the classifier errs most.
 
     argmax_p margin(f(X under B̂(p)), y), p ∈ [−1, 1]⁷, of `bfjax.field.radiographic`, by steps along
-    the signs of the gradient whose length falls from 0.3 to 0. It starts near the nominal set-up.
+    the signs of the gradient whose length falls from 0.3 to 0.
 
     Args:
       image_shape: (h, w) or (h, w, c).
@@ -27,6 +28,8 @@ def misuse(
       encoding: of the grey values, see `bfjax.bias_field`; the field is meant for `"log"`.
       gamma: γ of `"log"`, likewise.
       num_steps: gradients.
+      start_noise: how far from the nominal set-up it starts, at random; of 1 the perturbation's
+        `init` draws any set-up.
 
     Returns:
       An `Attack` whose params are `RadiographicParams`; it needs a key.
@@ -45,7 +48,7 @@ def misuse(
     """
     field = radiographic((image_shape[0], image_shape[1]), width_cm=width_cm)
     return Attack(
-        perturbation=bias_field(field, start_noise=0.1, encoding=encoding, gamma=gamma),
+        perturbation=bias_field(field, start_noise=start_noise, encoding=encoding, gamma=gamma),
         loss=margin,
         optimizer=annealed("linf", 0.3, num_steps=num_steps),
         project=parameter_ball(norm="linf", radius=1.0),

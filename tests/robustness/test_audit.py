@@ -99,15 +99,54 @@ def test_what_rounds_is_flagged_and_broken_and_what_is_scaled_is_broken():
     found = audit(rounding, image, np.ones(1, int), **options)
     assert found.wrong.all()
     assert found.flags["zero_gradient"].all()
+    assert not found.flags["saturated"].any()
 
     def scaled(x):
         return 1e5 * jnp.stack([x[:6].mean() - 0.02, x[6:].mean()])
 
     found = audit(scaled, image, np.ones(1, int), **options)
     assert found.wrong.all()
+    assert found.flags["saturated"].all()
     assert not found.flags["zero_gradient"].any()
     assert not found.flags["randomised"]
     assert not found.flags["probabilities"]
+
+
+def test_what_is_turned_at_one_range_is_attacked_at_the_smaller_ones_too():
+    """Random light of exactly ρ may exceed it by rounding, and is within it all the same."""
+
+    def rounding(x):
+        rounded = jnp.round(x * 16) / 16
+        return 40 * jnp.stack([rounded[:6].mean() - 0.02, rounded[6:].mean()])
+
+    levels = np.linspace(0.3, 0.7, 8, dtype=np.float32)
+    images = np.ones((8, 12, 12, 1), np.float32) * levels[:, None, None, None]
+    labels = np.ones(8, int)
+    options = {"num_random": 8, "num_steps": 8, "key": KEY}
+    together = audit(rounding, images, labels, tiers=TIERS, **options)
+    alone = [audit(rounding, images, labels, tiers=(rho,), **options).wrong[0] for rho in TIERS]
+    assert (together.wrong.sum(1) >= np.sum(alone, 1) - 1).all()  # their random searches differ
+    assert together.wrong[-1].all()
+
+
+def test_an_answer_that_is_none_is_named():
+    def broken(x):
+        return jnp.stack([jnp.log(x.mean() - 0.45), jnp.float32(-9)])
+
+    images = np.stack([np.full((8, 8, 1), level, np.float32) for level in (0.9, 0.4)])
+    with pytest.raises(ValueError, match="answers NaN at image 1"):
+        audit(broken, images, np.zeros(2, int), num_random=1, num_steps=1, key=KEY)
+    with pytest.raises(ValueError, match="answers NaN at image 0 or under light"):
+        audit(broken, images[:1] / 2 + 0.03, np.zeros(1, int), exposure="alone", key=KEY)
+
+
+def test_exposure_alone_is_drawn_as_each_of_two():
+    image = np.full((3, 8, 8, 1), 0.5, np.float32)
+    predict = lambda x: jnp.stack([x.mean(), 0 * x.mean()])  # noqa: E731
+    options = {"exposure": "alone", "tiers": (0.4,), "num_steps": 1, "key": KEY}
+    found = audit(predict, image, np.zeros(3, int), **options)
+    want = 0.5 * np.exp([0.2, -0.2])
+    np.testing.assert_allclose(found.random[0, :, :, 0], np.tile(want, (3, 1)).T, rtol=1e-5)
 
 
 def test_a_gradient_that_points_the_wrong_way_is_flagged():

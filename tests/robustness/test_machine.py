@@ -29,6 +29,16 @@ def test_it_is_worse_than_random_set_ups_and_within_the_listed_ranges(encoding):
     assert bfjax.attack.margin(result.logits, 1) > jnp.quantile(random, 0.9)
 
 
+def test_from_far_it_starts_anywhere_within_the_listed_ranges():
+    perturbation = misuse((8, 8, 1), start_noise=1.0).perturbation
+    keys = jax.random.split(jax.random.key(0), 200)
+    drawn = jnp.stack(jax.vmap(lambda key: perturbation.init(jnp.ones((8, 8, 1)), key))(keys))
+    assert drawn.shape == (7, 200)
+    assert abs(drawn).max() <= 1
+    assert (drawn.min(1) < -0.9).all()
+    assert (drawn.max(1) > 0.9).all()
+
+
 def test_bad_numbers_are_named():
     with pytest.raises(ValueError, match="width_cm must be positive and finite, got 0"):
         misuse((8, 8), width_cm=0)

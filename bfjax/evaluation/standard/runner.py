@@ -69,7 +69,7 @@ class AuditRun(ModelRun):
         if row == UNIVERSAL:
             return tiers * (self.settings["universal_steps"] * self.batch_size + count / 3)
         if row == MACHINE:
-            return 20 * count
+            return (20 + self.settings["num_random"] / 3) * count
         if row in self.settings["corrections"]:
             return tiers * 180 * count
         if row == "alone":

@@ -20,6 +20,7 @@ from bfjax.robustness import (
     correct_polynomial,
     judge_correction,
     light,
+    margin_of,
     misuse,
     universal,
 )
@@ -91,24 +92,24 @@ class Test:
         return columns | flags, found.params
 
     def machine(self) -> tuple[Columns, Any]:
-        """The worst set-up of a machine."""
+        """The worst set-up of a machine that was found, along the gradient or at random."""
         attack = misuse(self.images.shape[1:], **self._grey)
-        logits, params = [], []
+        anywhere = misuse(self.images.shape[1:], start_noise=1.0, **self._grey).perturbation
+        predict, logits, params = as_pytree(self.predict), [], []
         for start in range(0, len(self.images), self.batch_size):
             part = slice(start, start + self.batch_size)
             count = len(self.images[part])
             filled = np.resize(np.arange(count), self.batch_size)
-            result = run_batch(
-                attack,
-                self.predict,
-                self.images[part][filled],
-                self.labels[part][filled],
-                key=jax.random.fold_in(self.key, start),
-                warn=False,
-            )
-            logits.append(np.asarray(result.logits)[:count])
-            params.append(jax.tree.map(lambda x, n=count: np.asarray(x)[:n], result.params))
-            self.on_gradients(attack.num_steps * count)
+            images, labels = jnp.asarray(self.images[part][filled]), self.labels[part][filled]
+            key = jax.random.fold_in(self.key, start)
+            result = run_batch(attack, predict, images, labels, key=key, warn=False)
+            worst = result.params, result.logits
+            for k in range(self.settings["num_random"]):
+                drawn = jax.random.fold_in(key, k)
+                worst = _worse_set_up(anywhere, predict, images, labels, drawn, worst)
+            logits.append(np.asarray(worst[1])[:count])
+            params.append(jax.tree.map(lambda x, n=count: np.asarray(x)[:n], worst[0]))
+            self.on_gradients((attack.num_steps + self.settings["num_random"] / 3) * count)
         whole = jax.tree.map(lambda *parts: np.concatenate(parts), *params)
         return {"worst": list(np.concatenate(logits))}, whole
 
@@ -169,6 +170,21 @@ class Test:
 @functools.cache  # equal ones share a compilation
 def _correction(name: str, encoding: Any) -> Callable[[Image], Image]:
     return functools.partial(CORRECTIONS[name], encoding=encoding)
+
+
+@jax.jit
+def _worse_set_up(
+    anywhere: Any, predict: Any, images: Any, labels: Any, key: Any, worst: Any
+) -> Any:
+    """Of each image the worst set-up so far, or a random one."""
+
+    def one(image: Any, label: Any, key: Any, worst: Any) -> Any:
+        params = anywhere.init(image, key)
+        new = params, predict(anywhere.apply(params, image))
+        worse = margin_of(new[1], label) > margin_of(worst[1], label)
+        return jax.tree.map(lambda n, o: jnp.where(worse, n, o), new, worst)
+
+    return jax.vmap(one)(images, labels, jax.random.split(key, len(images)), worst)
 
 
 @jax.jit
