@@ -10,7 +10,8 @@ checkpoint's own training, without what it started from.
     python -m experiments.hardened --held-out --models A B C
 
 compares ways to train without a look at the test images: by audits of --few-images of the patients
-that `bfjax train` held out, without the attacks. Ten minutes for MobileNet V1.
+that `bfjax train` held out, without the attacks. They must be the same ones for all models. Ten
+minutes for MobileNet V1.
 
 Audits and attacks lie in `BFJAX_HOME/runs`, and go on there where they were interrupted; what lies
 in `experiments/results/hardened` is not made again.
@@ -20,6 +21,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +68,8 @@ class Config:
 
 def main(config: Config) -> None:
     """Tests what is left, and writes the table after each model."""
+    if config.held_out:
+        _check_held_out(config.models + config.few)
     rows, found = [], {}
     kinds = (("whole", config.models, None), ("few", config.few, config.few_images))
     for kind, folders, count in kinds:
@@ -105,18 +110,26 @@ def held_out(where: str, model: Path) -> Path:
 
     Args:
       where: the data set, or the folder where it lies.
-      model: a checkpoint that `bfjax train` wrote; it tells the seed, the share and the size.
+      model: a checkpoint that `bfjax train` wrote; it tells which images it saw, and their size.
 
     Returns:
       The folder, whose images have the size that the model takes.
+
+    Raises:
+      ValueError: it was trained with a list of labels or patients, whose contents are not known.
     """
     record = models.load_config(model)
     training = record.extra["training"]
-    source = data.load(where, "train", image_size=record.image_size, resize=record.resize)
-    chosen = {"fraction": training["validation"], "seed": training["seed"]}
-    _, held = split_source(source, **chosen)
-    name = f"{record.image_size}-{chosen['fraction']:g}-{chosen['seed']}"
-    folder = storage.home() / "runs" / "hardened" / f"images-{name}"
+    if lists := [name for name in ("labels", "groups", "class_names") if training.get(name)]:
+        raise ValueError(
+            f"{model} was trained with --{lists[0]}: its held-out images are not known"
+        )
+    seed, size = training["seed"], {"image_size": record.image_size, "resize": record.resize}
+    source = data.load(where, "train", num_examples=training["num_examples"], seed=seed, **size)
+    _, held = split_source(source, fraction=training["validation"], seed=seed)
+    told = json.dumps([source.public(Path(where).name), size, list(held.names)])
+    digest = hashlib.sha256(told.encode()).hexdigest()
+    folder = storage.home() / "runs" / "hardened" / f"images-{digest[:12]}"
     for i, (image, label) in enumerate(zip(held.names, held.labels, strict=True)):
         path = folder / source.class_names[label] / f"{Path(image).stem}.png"
         if not path.exists():
@@ -124,6 +137,19 @@ def held_out(where: str, model: Path) -> Path:
             with storage.replacing(path) as temporary:
                 Image.fromarray(held[i]["image"][..., 0]).save(temporary, "PNG")
     return folder
+
+
+def _check_held_out(folders: tuple[Path, ...]) -> None:
+    """Makes sure that all models held out the same patients."""
+    by = ("data", "num_examples", "validation", "seed")
+    told = {}
+    for folder in folders:
+        training = models.load_config(folder).extra["training"]
+        told[str(folder)] = {name: training.get(name) for name in by}
+    first, *others = told.items()
+    for folder, settings in others:
+        if changed := [name for name in by if settings[name] != first[1][name]]:
+            raise ValueError(f"{first[0]} and {folder} were trained with another {changed[0]}")
 
 
 def _attacked(config: Config, folder: Path, count: int | None) -> dict[str, Any]:

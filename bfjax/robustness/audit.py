@@ -28,8 +28,8 @@ FLAGS = {
     "Give logits, or bfjax.models.from_probabilities.",
     "zero_gradient": "The margin has no slope at these images: gradients say nothing about them, "
     "and what the search without gradients finds is all that is known.",
-    "saturated": "The answer's probability is 1 in float32 at these images: the cross-entropy has no "
-    "slope there, and attacks that follow it find little. This test follows the margin too.",
+    "saturated": "The answer's probability is 1 in float32 at these images: the cross-entropy has "
+    "no slope there, and attacks that follow it find little. This test follows the margin too.",
     "gradient_free": "These images were turned without gradients, by none of the attacks that "
     "follow them: the gradient may be masked, and the classifier weaker than it looks.",
 }

@@ -1,7 +1,9 @@
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -46,11 +48,27 @@ def test_hardened_models_become_a_table(tmp_path, monkeypatch):
     hardened.main(config)
 
     folder = hardened.held_out("phantom", model)
-    source = data.load("phantom", "train", image_size=32)
+    trained = pq.read_table(model / "images_train.parquet")["names"].to_pylist()
+    source = data.load("phantom", "train", image_size=32, num_examples=40, seed=0)
     _, held = split_source(source, fraction=0.1, seed=0)
-    kept = sorted(folder.rglob("*.png"))
-    assert len(kept) == len(held)
-    first = next(path for path in kept if path.stem == held.names[0].split("/")[-1].split(".")[0])
+    kept = sorted(path.stem for path in folder.rglob("*.png"))
+    assert kept == sorted(name.split("/")[-1].split(".")[0] for name in held.names)
+    assert len(kept) < len(trained) == 40
+    first = next(folder.rglob(f"{held.names[0].split('/')[-1].split('.')[0]}.png"))
     assert first.parent.name == source.class_names[held.labels[0]]
     with Image.open(first) as image:
         np.testing.assert_array_equal(image, held[0]["image"][..., 0])
+
+
+def test_models_that_held_out_other_patients_are_not_compared(tmp_path, monkeypatch):
+    records = {name: {"seed": i, "validation": 0.1} for i, name in enumerate("ab")}
+    monkeypatch.setattr(
+        hardened.models,
+        "load_config",
+        lambda path: SimpleNamespace(extra={"training": records[path.name] | {"data": "x"}}),
+    )
+    with pytest.raises(ValueError, match=r"/a and .*/b were trained with another seed"):
+        hardened.main(hardened.Config(models=(tmp_path / "a", tmp_path / "b"), held_out=True))
+    records["a"]["labels"] = "list.csv"
+    with pytest.raises(ValueError, match="a was trained with --labels"):
+        hardened.held_out("phantom", tmp_path / "a")
