@@ -3,10 +3,10 @@
     python -m experiments.one_light --model MOBILENET --data chest_xray
 
 One light for a whole data set (`bfjax.robustness.universal`), fitted on more and more test images
-that the seed draws and judged on --num-images others: accuracy, by class, and the share of the
-images that get the answer that most get. Half an hour of two cores for MobileNet V1. Every line is
-written as soon as it is known, and not made again for the same weights, images and settings.
-Results go to `experiments/results/one_light`.
+that the seed draws and judged on --num-images others, perhaps of the same patients: accuracy, by
+class, and the share of the images that get the answer that most get. Half an hour of two cores for
+MobileNet V1. Every line is written as soon as it is known, and not made again for the same weights,
+images and settings. Results go to `experiments/results/one_light`.
 """
 
 from __future__ import annotations

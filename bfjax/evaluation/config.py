@@ -176,7 +176,8 @@ class ModelsConfig(ImagesConfig):
     threshold: float = 0.5
     """Probability from which on the last of two classes is the answer."""
     sensitivity: float | None = None
-    """In place of --threshold: the highest that keeps this sensitivity without light."""
+    """In place of --threshold: the highest that keeps this sensitivity without light on these very
+    images, which flatters it a little."""
     out: Path
     """Folder for the results."""
     dry_run: bool = False

@@ -11,7 +11,8 @@
 - `correct_polynomial`, `correct_homomorphic`: corrections before the classifier (`corrected`);
   `judge_correction` says what they are worth against an attacker, of `ATTACKERS`.
 - `certify`: a proof that no light of a certain strength changes the answer that a classifier gives
-  most often under random light; `smooth` is that classifier, to be attacked.
+  most often under random light. `smooth` is the mean of its probabilities, which has a gradient: to
+  attack, not to certify.
 
 Those of one image are mapped over batches by `jax.vmap`:
 

@@ -14,6 +14,7 @@ from bfjax.attack import check_batch, is_wrong, run_batch
 from bfjax.field import Encoding
 from bfjax.numbers import Number
 from bfjax.robustness import programs
+from bfjax.robustness.audit import audit
 from bfjax.robustness.corrections import corrected, straight_through
 from bfjax.robustness.threat import TIERS, Exposure, Threat, light
 from bfjax.robustness.worst_case import attacks_within
@@ -21,7 +22,7 @@ from bfjax.types import Attack, Image, Predict, PRNGKey, as_key, as_pytree
 
 ATTACKERS = {
     "oblivious": "made on the classifier alone, which knows nothing of the correction",
-    "adaptive": "along the gradient through the correction",
+    "adaptive": "the whole test of what lies behind the correction, with the gradient through it",
     "straight_through": "along the gradient that takes the correction for the identity (BPDA)",
     "gradient_free": "without a gradient",
 }
@@ -60,6 +61,7 @@ def judge_correction(
     exposure: Exposure = "fixed",
     encoding: Encoding = "linear",
     gamma: Number = 0.29,
+    num_random: int = 32,
     batch_size: int = 16,
     key: PRNGKey,
     on_gradients: Callable[[float], object] | None = None,
@@ -67,9 +69,10 @@ def judge_correction(
     """Attacks a classifier behind a correction, by all who may attack it.
 
     The oblivious attacker and the one who takes the correction for the identity take normalised
-    steps, the first of `attacks_within`; the adaptive one all its attacks that follow a gradient.
-    Who makes an image err within a range does so within every larger one: the ranges are gone
-    through in rising order, and an image leaves an attacker once it errs.
+    steps, the first of `attacks_within`. The adaptive one makes the whole `audit` of the corrected
+    classifier, so that this has withstood no less than the bare one. Who makes an image err within
+    a range does so within every larger one: the others go through the ranges in rising order, and
+    an image leaves an attacker once it errs.
 
     Args:
       predict: the classifier without the correction.
@@ -80,6 +83,7 @@ def judge_correction(
       exposure: see `light`.
       encoding: of the grey values, see `bfjax.bias_field`.
       gamma: γ of `"log"`, likewise.
+      num_random: lights of the adaptive attacker's `audit`.
       batch_size: images at once.
       key: of all that is random.
       on_gradients: called now and then with the gradients spent since, over all images.
@@ -131,6 +135,21 @@ def judge_correction(
     wrong = {name: np.tile(errs, (len(rising), 1)) for name in ATTACKERS}
     gradients = np.full(len(images), 1 / 3)
     spent(gradients.sum())
+    whole = audit(
+        behind,
+        images,
+        labels,
+        tiers=tiers,
+        num_random=num_random,
+        exposure=exposure,
+        encoding=encoding,
+        gamma=gamma,
+        batch_size=batch_size,
+        key=jax.random.fold_in(key, len(rising)),
+        on_gradients=on_gradients,
+    )
+    wrong["adaptive"] = whole.wrong.copy()
+    gradients += whole.gradients
     for t, rho in enumerate(rising):
         made = _attacks(threat.scaled(rho), predict, correct, findings=labels.ndim > 1)
         for number, (name, attack, against) in enumerate(made):
@@ -150,13 +169,11 @@ def judge_correction(
 def _attacks(
     threat: Threat, predict: Predict, correct: Callable[[Image], Image], *, findings: bool
 ) -> list[tuple[str, Any, Any]]:
-    """(attacker, attack, classifier that it is made on), in the order of `ATTACKERS`."""
+    """(attacker, attack, classifier that it is made on), of those who do not make an audit."""
     bare, behind = as_pytree(predict), corrected(predict, correct)
     attacks = list(attacks_within(threat, findings=findings).values())
-    ascents = [attack for attack in attacks if isinstance(attack, Attack)]
     return [
         ("oblivious", attacks[0], bare),
-        *(("adaptive", attack, behind) for attack in ascents),
         ("straight_through", attacks[0], corrected(predict, straight_through(correct))),
         *(
             ("gradient_free", attack, behind)

@@ -49,9 +49,9 @@ def smallest_rms(
 ) -> SmallestRMS:
     """The smallest root mean square of a log field that makes the classifier err, from above.
 
-    min ‖c‖₂ subject to argmax f(X·exp(B̂(c))) ≠ y, found as in `smallest_range`. A certificate of
-    randomised smoothing bounds the same number from below. Of a classifier whose margin is
-    m_0 + g·c it is −m_0/‖g‖₂.
+    min ‖c‖₂ subject to argmax f(X·exp(B̂(c))) ≠ y, found as in `smallest_range`. Without the
+    clip, and of the most frequent answer under random light, it is what a certificate bounds from
+    below. Of a classifier whose margin is m_0 + g·c it is −m_0/‖g‖₂.
 
     Args:
       predict: the classifier.

@@ -62,8 +62,10 @@ def smooth(
     `jax.random`. It is the probabilities that are averaged: no single draw outweighs the others,
     and the mean has a gradient where the share of answers, which `certify` counts, has none.
 
-    It is a classifier like any other, so every attack runs on it. Its draws are fixed: an attack
-    that fits its light to them finds more than there is, the less so the more draws there are.
+    It is a classifier like any other, so every attack runs on it. It is not the one that `certify`
+    speaks of: the mean may prefer a class that few draws give, and are sure of. Its draws are
+    fixed: an attack that fits its light to them finds more than there is, the less so the more
+    there are.
 
     Args:
       predict: the classifier. A head of several findings is none: it would be taken for classes.

@@ -79,8 +79,10 @@ def _complete(runs: list[AuditRun]) -> tuple[dict[str, dict[str, Any]], bool]:
                 storage.write_json(run.out / "audit.json", summed)  # last: who has it is finished
             found[run.target.name] = storage.read_json(run.out / "audit.json")
             any_ran |= ran
-    path = runs[0].out.parent / "universal.json"
-    if len(runs) > 1 and UNIVERSAL in runs[0].rows and (any_ran or not path.exists()):
+    path, names = runs[0].out.parent / "universal.json", [run.target.name for run in runs]
+    # it may lie there of fewer models, where a run was killed before it was written
+    missing = any_ran or storage.read_json(path).get("models") != names
+    if missing and len(runs) > 1 and UNIVERSAL in runs[0].rows:
         storage.write_json(path, universal.transfer(runs))
     return found, any_ran
 
@@ -151,6 +153,11 @@ def model_runs(
     if (truth < 0).any():
         raise ValueError(
             f"{what} needs the images' classes: class folders, --labels FILE or --label CLASS"
+        )
+    if config.sensitivity is not None and config.threshold != type(config).threshold:
+        raise ValueError(
+            f"--threshold {config.threshold:g} and --sensitivity {config.sensitivity:g} both say "
+            "from where on the last class is the answer: give one of them"
         )
     kept = ("split", "seed", "encoding", "gamma", "threshold", "sensitivity", "outputs")
     settings = asked.settings | {name: getattr(config, name) for name in kept} | settings

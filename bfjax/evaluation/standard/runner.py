@@ -63,6 +63,12 @@ class AuditRun(ModelRun):
         """The file of a part."""
         return self.out / "shards" / row / f"{start:07d}.parquet"
 
+    @property
+    def _audited(self) -> float:
+        """Gradients of an audit of uneven light, of each image."""
+        random = len(self.settings["ranges"]) * self.settings["num_random"] / 3
+        return 34 + random + (100 if len(self.source.class_names) == 2 else 120)
+
     def gradients(self, row: str, start: int) -> float:
         """Gradients of a part, if all attacks are tried within one range."""
         count, tiers = len(self.chosen(row, start)), len(self.settings["ranges"])
@@ -71,10 +77,10 @@ class AuditRun(ModelRun):
         if row == MACHINE:
             return (20 + self.settings["num_random"] / 3) * count
         if row in self.settings["corrections"]:
-            return tiers * 180 * count
+            return (self._audited + 80 * tiers) * count
         if row == "alone":
             return (34 + tiers + 50) * count
-        return (34 + tiers * self.settings["num_random"] / 3 + 120) * count
+        return self._audited * count
 
 
 def complete(run: AuditRun, on_gradients: Callable[[float], object] = lambda _: None) -> bool:
@@ -139,8 +145,8 @@ def fitted_to(run: AuditRun, half: int) -> Integer[np.ndarray, " n"]:
 def halves(truth: Integer[np.ndarray, " n"]) -> list[Integer[np.ndarray, " half"]]:
     """Two halves of the images: the first and the second ones of each class.
 
-    Images of one patient stand side by side, as their names do, and stay together. Odd ones out go
-    to the halves in turns.
+    Where names are in order of the patients, all images of one stay together but for the patient in
+    the middle of each class. Odd ones out go to the halves in turns.
 
     Args:
       truth: (n,), the classes.

@@ -26,12 +26,22 @@ from bfjax.evaluation.standard.universal import (
     take_worse,
     worse_of,
 )
-from bfjax.robustness import ATTACKERS, FLAGS
+from bfjax.robustness import ATTACKERS, DEGREE, FLAGS
 from bfjax.storage import environment
 
 SCHEMA = 1
 """Of `audit.json`, raised when its entries change meaning."""
 _SHARE = 0.9
+_THREAT = {
+    "field": f"bfjax.field.legendre, degree {DEGREE}",
+    "bound": "log-range: the largest log field less the smallest",
+    "exposures": {
+        "fixed": "no constant",
+        "alone": "the constant alone, within half the log-range",
+        "free": "both",
+    },
+    "machine": "bfjax.field.radiographic, each parameter within its listed range",
+}
 _METRICS = ("accuracy", "sensitivity", "specificity", "auc")
 
 
@@ -76,6 +86,7 @@ def summarize(run: AuditRun) -> dict[str, Any]:
         "schema": SCHEMA,
         "model": {"name": run.target.name, **run.settings["model"]},
         "settings": run.settings,
+        "threat": _THREAT,
         "images": len(run.source),
         "clean": metrics_of(clean, run.truth),
         "rows": rows,
@@ -259,8 +270,10 @@ def _show_corrections(found: dict[str, dict[str, Any]], console: Console) -> Non
     for model, audit in found.items():
         for name, judged in audit.get("corrections", {}).items():
             for tier in judged["tiers"]:
-                gain = [100 * tier["gain"][k] for k in ("mean", "low", "high")]
-                real = f"{gain[0]:+.1f} ({gain[1]:+.1f} to {gain[2]:+.1f})"
+                mean, low, high = (tier["gain"][k] for k in ("mean", "low", "high"))
+                real = f"{100 * mean:+.1f}"
+                if low is not None:  # of one image there is none
+                    real += f" ({100 * low:+.1f} to {100 * high:+.1f})"
                 rates = [f"{tier[key]:.1%}" for key in ("uncorrected", *ATTACKERS)]
                 table.add_row(model, name, f"{tier['log_range']:g}", *rates, real)
     if table.rows:

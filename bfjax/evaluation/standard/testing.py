@@ -120,6 +120,7 @@ class Test:
             _correction(name, self.settings["encoding"]),
             self.images,
             self.labels,
+            num_random=self.settings["num_random"],
             exposure=self.settings["exposures"][0],
             **self._common,
         )

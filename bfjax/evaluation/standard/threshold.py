@@ -12,6 +12,8 @@ from jaxtyping import Float, Integer
 from bfjax.evaluation.classes import of_classes
 from bfjax.types import Image, Logits, Predict, as_pytree
 
+_SUREST, _LEAST = 36.0, -700.0  # log-odds whose probability float64 tells from 1, and from 0
+
 
 def at_threshold(predict: Predict, threshold: float) -> Predict:
     """A classifier of two classes whose last logit is raised so that it wins from a probability on.
@@ -35,7 +37,7 @@ def at_threshold(predict: Predict, threshold: float) -> Predict:
         raise ValueError(f"--threshold must be between 0 and 1, got {threshold}")
     if threshold == 0.5:
         return predict
-    return Partial(_raised, as_pytree(predict), jnp.log((1 - threshold) / threshold))
+    return Partial(_raised, as_pytree(predict), jnp.float32(np.log((1 - threshold) / threshold)))
 
 
 def _raised(predict: Any, offset: Any, image: Image) -> Logits:
@@ -56,10 +58,12 @@ def keeping(
       sensitivity: the share, in (0, 1].
 
     Returns:
-      τ in (0, 1), just below the probability of the last image that has to be found.
+      τ in (0, 1), just below the probability of the last image that has to be found, or that of a
+      logit of 36, next to which float64 knows no more.
 
     Raises:
-      ValueError: for another share, other classes, or without an image of the last class.
+      ValueError: for another share, other classes, without an image of the last class, or where τ
+        would be 0.
 
     Example:
       >>> logits = np.array([[0.0, 3.0], [0.0, 1.0], [0.0, -1.0], [0.0, 0.5]])
@@ -76,4 +80,10 @@ def keeping(
         raise ValueError("--sensitivity needs images of the last class, there is none")
     lost = int(np.floor((1 - sensitivity) * len(steps) + 1e-9))
     # a little lower: what is just found must not be lost to rounding
-    return float(1 / (1 + np.exp(-(steps[lost] - 1e-4))))
+    odds = min(steps[lost] - 1e-4, _SUREST)
+    if odds < _LEAST:
+        raise ValueError(
+            f"--sensitivity {sensitivity:g} needs a threshold of 0, logits of {odds:g}: "
+            "divide the model's logits by a constant"
+        )
+    return float(1 / (1 + np.exp(-odds)))

@@ -118,16 +118,16 @@ def _lead(group: Group) -> str:
     """What somebody who reads one sentence reads."""
     first = group.audits[0]
     takes, name = first.audit["rows"][group.row]["takes"], first.name
+    clean = first.audit["clean"]["accuracy"]
     most = f"{name} takes most. " if len(group.audits) > 1 else ""
     if takes == 0:
         return f"{most}{name} gets no image right without light."
-    stay = f"{most}Nine in ten of the right answers of {name} stay right"
-    if takes is None:
-        end = max(group.settings["ranges"])
-        return f"{stay} under all light that was tried, up to a log-range of {end:g}."
-    return (
-        f"{stay} up to a log-range of {takes:.3g}. Light of that range is {range_in_words(takes)}."
+    end = max(group.settings["ranges"]) if takes is None else takes
+    found = (
+        f"{most}Without light {name} is right about {clean:.1%} of the images. Nine in ten of "
+        f"these answers stay right under all light that was tried, up to a log-range of {end:.3g}."
     )
+    return found if takes is None else f"{found} That is {range_in_words(takes)}."
 
 
 def _flags(one: Audited) -> list[tuple[str, str, int, str]]:
@@ -166,7 +166,8 @@ def _details(one: Audited) -> dict[str, Any]:
     parts.append(("", [("worst set-up of a machine", cells(audit["machine"], *empty))]))
     names = audit["settings"]["class_names"]
     found = [f"{name} found" for name in reversed(names)] if len(names) == 2 else ["", ""]
-    heads = [("accuracy", ""), ("sensitivity", found[0]), ("specificity", found[1]), ("AUC", ""),
+    heads = [("accuracy", ""), ("sensitivity", found[0]), ("specificity", found[1]),
+             ("AUC", "under worst light at most"),
              ("under random light", "mean accuracy")]  # fmt: skip
     heads += [("under one light for all", "accuracy")] * universal
     spent = [

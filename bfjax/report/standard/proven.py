@@ -60,7 +60,8 @@ def differ(proven: Sequence[Proven]) -> list[str]:
     Returns:
       Settings that are not the same in all.
     """
-    settings = {"images": "images", "sigma": "random light", "encoding": "encoding",
+    settings = {"images": "images", "split": "split", "sigma": "random light",
+                "encoding": "encoding", "gamma": "grey levels", "alpha": "chance of error",
                 "num_samples": "number of random lights", "headroom": "headroom"}  # fmt: skip
     return [
         told

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bfjax import cli
+from bfjax import cli, data
 from bfjax.evaluation.standard import AuditConfig, audit_models, curve, range_taken, runner, testing
 from bfjax.evaluation.standard.commands import audit_runs
 from bfjax.evaluation.standard.threshold import at_threshold, keeping
 from bfjax.evaluation.standard.universal import OneLight, take_worse, worse_of
+from bfjax.field import legendre
 from bfjax.robustness import ATTACKERS, FLAGS, Audit, Judged, audit
 
 # of one function, so that both are compiled once
@@ -214,6 +215,8 @@ def test_a_threshold_may_keep_a_sensitivity(models, tmp_path):
     assert audit_models(config(models[0], **options))["predict"] == found
     with pytest.raises(ValueError, match="sensitivity"):
         audit_models(config(models[0], **options | {"sensitivity": 0.5}))
+    with pytest.raises(ValueError, match=r"--threshold 0\.3 and --sensitivity 0.8 both say"):
+        audit_models(config(models[0], **options | {"threshold": 0.3}))
 
 
 def test_a_threshold_that_keeps_a_sensitivity():
@@ -232,6 +235,27 @@ def test_a_threshold_that_keeps_a_sensitivity():
         keeping(logits, 0 * labels, 0.9)
     with pytest.raises(ValueError, match="--sensitivity is for two classes, the model has 3"):
         keeping(np.zeros((2, 3)), np.array([0, 1]), 0.9)
+    sure = keeping(100 * logits + [0, 500], labels, 0.9)  # logits of hundreds
+    assert 1 - 1e-15 < sure < 1
+    assert np.isfinite(at_threshold(lambda x: jnp.zeros(2), sure)(jnp.ones((2, 2, 1)))).all()
+    with pytest.raises(ValueError, match="needs a threshold of 0, logits of"):
+        keeping(100 * logits - [0, 5000], labels, 0.9)
+
+
+def under_the_others(folder):
+    """Accuracy of `predict` under the lights that were fitted to another, by NumPy."""
+    right = []
+    for path in sorted((folder / "shards" / "universal").glob("*.parquet")):
+        table = runner.storage.read_shard(path)
+        c = runner.storage.read_params(table, 0, jnp.zeros((1, 14)))[0]
+        factor = np.exp(np.tensordot(c, legendre((32, 32), degree=4).basis(), 1))[..., None]
+        for name in table["file"].to_pylist():
+            source = data.load("phantom", "test", image_size=32, num_examples=4, seed=0)
+            number = list(source.names).index(name)
+            image = np.clip(data.to_float(source[number]["image"]) * factor, 0, 1)
+            sick = image[16:].mean() > image[:16].mean() - 0.03
+            right.append(sick == source.labels[number])
+    return np.mean(right)
 
 
 @pytest.mark.slow
@@ -253,6 +277,7 @@ def test_the_command_ranks_and_estimates(models, capsys):
     assert transfer["models"] == list(rows)
     for k, row in enumerate(rows.values()):  # each under its own light
         assert transfer["accuracy"][k][0][k] == row["tiers"][0]["universal_accuracy"]
+    assert transfer["accuracy"][1][0][0] == under_the_others(Path("told", "duller"))
     takes = {name: row["takes"] for name, row in rows.items()}
     assert takes["predict"] != takes["duller"]
     first = max(takes, key=lambda name: np.inf if takes[name] is None else takes[name])
