@@ -142,8 +142,8 @@ def audit(
     test.clean()
     spent(test.gradients.sum())
     number = min(num_random, 2) if exposure == "alone" else num_random
-    random = test.random(jax.random.fold_in(key, 0), number)
     before = test.gradients.sum()
+    random = test.random(jax.random.fold_in(key, 0), number)
     test.smallest_ranges(num_steps)
     spent(test.gradients.sum() - before)
     for number in reversed(range(len(test.tiers))):
