@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
-from bfjax.attack import check_batch, cross_entropy, is_saturated, is_wrong, run_batch
+from bfjax.attack import check_batch, is_saturated, is_wrong, run_batch
 from bfjax.field import Encoding
 from bfjax.numbers import Number
 from bfjax.robustness import programs
@@ -18,7 +18,6 @@ from bfjax.robustness.exposure_scan import is_exposure_alone
 from bfjax.robustness.random_search import RandomSearch, margin_of
 from bfjax.robustness.smallest_range import parts
 from bfjax.robustness.threat import TIERS, Exposure, Threat, light
-from bfjax.robustness.worst_case import attacks_within
 from bfjax.types import Predict, PRNGKey, as_key, as_pytree
 
 FLAGS = {
@@ -146,9 +145,9 @@ def audit(
     random = test.random(jax.random.fold_in(key, 0), number)
     test.smallest_ranges(num_steps)
     spent(test.gradients.sum() - before)
-    for number in reversed(range(len(test.tiers))):
+    while len(test.undecided()[0]):
         before = test.gradients.sum()
-        test.union(number, jax.random.fold_in(key, number + 1))
+        test.union(key)
         spent(test.gradients.sum() - before)
     return test.result(random)
 
@@ -234,18 +233,23 @@ class _Test:
             self.offer(chosen[real], np.asarray(found.params)[real], np.asarray(found.logits)[real])
             self.gradients[chosen[real]] += num_steps
 
-    def union(self, number: int, key: PRNGKey) -> None:
-        """All attacks within one range, on what nothing has turned within it yet."""
-        threat = self.threat.scaled(self.tiers[number])
-        attacks = attacks_within(threat, findings=self.labels.ndim > 1)
-        undecided = (self.smallest > self.limits[number]) & ~self.survived
-        for name, attack in attacks.items():
-            if self.logits.shape[1] <= 2 and getattr(attack, "loss", None) is cross_entropy:
+    def undecided(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images of which one range is not decided, and the largest such range of every image."""
+        place = (self.smallest > self.limits[:, None]).sum(0) - 1
+        return np.flatnonzero((place >= 0) & ~self.survived), place
+
+    def union(self, key: PRNGKey) -> None:
+        """All attacks on what is undecided, each image within a range of its own."""
+        undecided, place = self.undecided()
+        ranges, findings = jnp.float32(self.tiers[place]), self.labels.ndim > 1
+        attacks = programs.each_within(self.threat, ranges, findings=findings)
+        turned = lambda: self.smallest <= self.limits[place]  # noqa: E731
+        for number, (name, of_images) in enumerate(attacks.items()):
+            if self.logits.shape[1] <= 2 and name == "halving, cross-entropy":
                 continue  # it has the slopes of the margin then, and ranks lights alike
-            left = np.flatnonzero(undecided & (self.smallest > self.limits[number]))
-            drawn = jax.random.fold_in(key, list(attacks).index(name))
-            for chosen, real in self.batches(left):
-                keys = jax.vmap(lambda i, key=drawn: jax.random.fold_in(key, i))(chosen)
+            for chosen, real in self.batches(undecided[~turned()[undecided]]):
+                keys = programs.keys_within(key, place[chosen], number, chosen)
+                attack = of_images(chosen)
                 images, labels = self.of(chosen)
                 result = run_batch(attack, self.predict, images, labels, key=keys, warn=False)
                 here, logits = chosen[real], np.asarray(result.logits)[real]
@@ -253,7 +257,7 @@ class _Test:
                 self.gradients[here] += programs.gradients(attack, result)[real]
                 if isinstance(attack, RandomSearch):
                     self.flags["gradient_free"][here] |= self.wrong(logits, here)
-        self.survived |= undecided & (self.smallest > self.limits[number])
+        self.survived[undecided[~turned()[undecided]]] = True
 
     def of(self, chosen: np.ndarray) -> tuple[Array, Array]:
         """Images and labels of some numbers."""

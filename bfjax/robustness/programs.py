@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from bfjax.robustness.random_search import margin_of
 from bfjax.robustness.smallest_range import finish as last
 from bfjax.robustness.smallest_range import start as first
 from bfjax.robustness.smallest_range import step as once
+from bfjax.robustness.worst_case import attacks_within
 from bfjax.types import Attack
 
 
@@ -67,6 +69,47 @@ def step(threat: Any, predict: Any, images: Any, labels: Any, state: Any, part: 
 def finish(threat: Any, predict: Any, images: Any, labels: Any, state: Any) -> Any:
     """`smallest_range.finish` of a batch."""
     return jax.vmap(last, (None, None, 0, 0, 0))(threat, predict, images, labels, state)
+
+
+def each_within(
+    threat: Any, ranges: Array, *, findings: bool
+) -> dict[str, Callable[[np.ndarray], Any]]:
+    """`attacks_within`, each image within a range of its own, which `run_batch` takes as it is.
+
+    Args:
+      threat: of any range.
+      ranges: (n,), those of all images.
+      findings: as of `attacks_within`.
+
+    Returns:
+      Name to what gives, of the numbers of some images, the attack on them.
+    """
+
+    def made(rho: Any) -> Any:
+        return attacks_within(threat.scaled(rho), findings=findings)
+
+    one = made(jnp.float32(1))
+    axes = jax.tree.map(lambda leaf: None if jnp.ndim(leaf) else 0, one)
+    each = jax.vmap(made, out_axes=axes)(ranges)
+
+    def chosen(name: str, images: np.ndarray) -> Any:
+        def of(leaf: Any, like: Any) -> Any:
+            return leaf if jnp.ndim(like) else leaf[images]
+
+        return jax.tree.map(of, each[name], one[name])
+
+    return {name: functools.partial(chosen, name) for name in one}
+
+
+@jax.jit
+def keys_within(key: Any, place: Any, number: Any, chosen: Any) -> Any:
+    """Of an attack within a range on an image, whatever else is attacked."""
+
+    def one(place: Any, chosen: Any) -> Any:
+        within = jax.random.fold_in(key, place + 1)
+        return jax.random.fold_in(jax.random.fold_in(within, number), chosen)
+
+    return jax.vmap(one)(place, chosen)
 
 
 def gradients(attack: Any, result: Any) -> np.ndarray:

@@ -80,7 +80,8 @@ class RandomSearch(Queries):
         best, drawn = jax.lax.scan(
             draw, asked(threat.perturbation.init(image, None)), keys[:num_draws]
         )
-        first = 0.1 * jnp.asarray(threat.largest, best.params.dtype)
+        # a drawn light is as uneven as is allowed
+        first = jnp.asarray(0.1 * threat.size(threat.draw(keys[0])), best.params.dtype)
         (best, _), later = jax.lax.scan(near, (best, first), keys[num_draws:])
         found = perturb(best.params, image)
         return AttackResult(found, best.params, best.logits, jnp.concatenate([drawn, later]))
