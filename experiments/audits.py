@@ -122,7 +122,7 @@ def write(found: dict[str, dict[str, Any]]) -> None:
     )
     rows = []
     for name, audit in found.items():
-        clean = f"{100 * audit['clean']['accuracy']:.1f}"
+        clean, first = f"{100 * audit['clean']['accuracy']:.1f}", len(rows)
         for kind, row in audit["rows"].items():
             takes = "more" if row["takes"] is None else f"{row['takes']:.2f}"
             worst = [with_interval(tier) for tier in row["tiers"]]
@@ -137,9 +137,11 @@ def write(found: dict[str, dict[str, Any]]) -> None:
         set_up = f"a machine's worst set-up: {with_interval(audit['machine'])}"
         rows.append([name, set_up, clean, *machine, "", ""])
         rows += _corrected(name, audit)
+        rows[first][2] = with_interval(audit["clean"])
     title = (
-        "Accuracy in % (95 % interval) on chest X-rays without light and within each log-range, up "
-        "to which log-range nine in ten right answers stay right, and gradients for an image."
+        "Accuracy in % (95 % interval), that of NORMAL and of PNEUMONIA, on chest X-rays without "
+        "light and within each log-range, up to which log-range nine in ten right answers stay "
+        "right, and gradients for an image."
     )
     tables.write(RESULTS / "audits", title, head, rows, found)
     audits = [audit for name, audit in found.items() if not name.endswith("corrected")]
@@ -154,16 +156,25 @@ def _ranges(found: dict[str, dict[str, Any]]) -> list[float]:
 
 
 def with_interval(rates: dict[str, Any]) -> str:
-    """An accuracy of an audit in %, with its interval.
+    """An accuracy of an audit in %, with its interval and that of each of two classes.
 
     Args:
       rates: metrics of some images.
 
     Returns:
       The text.
+
+    Example:
+      >>> rates = {"accuracy": 0.75, "intervals": {"accuracy": [0.3, 0.95]}}
+      >>> with_interval(rates | {"specificity": 0.5, "sensitivity": 1.0})
+      '75.0 (30.0 to 95.0), 50 and 100'
     """
     low, high = rates["intervals"]["accuracy"]
-    return f"{100 * rates['accuracy']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    text = f"{100 * rates['accuracy']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    classes = rates["specificity"], rates["sensitivity"]
+    if None in classes:
+        return text
+    return f"{text}, {' and '.join(f'{100 * share:.0f}' for share in classes)}"
 
 
 def _corrected(name: str, audit: dict[str, Any]) -> list[list[str]]:

@@ -182,9 +182,15 @@ def _row(name: str, one: dict[str, Any]) -> list[str]:
         *(with_interval(tier) for tier in tiers),
         lit.get(_ONE_LIGHT, ""),
         with_interval(audit["machine"]),
-        *(f"{100 * attack['accuracy']:.1f}" for attack in one["attacks"].values()),
+        *(_left(attack) for attack in one["attacks"].values()),
         f"{one['minutes']:.0f}",
     ]
+
+
+def _left(attack: dict[str, Any]) -> str:
+    """An accuracy under attack, and of what was right of each class how much is wrong by then."""
+    lost = (f"{way['fooled']} of {way['correct']}" for way in attack["directions"].values())
+    return f"{100 * attack['accuracy']:.1f} (lost {' and '.join(lost)})"
 
 
 def _write(rows: list[list[str]], found: dict[str, Any], *, held_out: bool) -> None:
@@ -193,9 +199,10 @@ def _write(rows: list[list[str]], found: dict[str, Any], *, held_out: bool) -> N
     head = ("model", "images", "clean", "AUC", *(f"{rho:g}" for rho in ranges),
             f"one light, {_ONE_LIGHT:g}", "a machine's", *attacks, "minutes")  # fmt: skip
     title = (
-        f"Accuracy in % (95 % interval) on {'held-out patients' if held_out else 'test images'} "
-        "without light, under the worst light found within each log-range, under one light for all "
-        "images, under a machine's worst set-up, and under attacks; minutes of training."
+        f"Accuracy in % (95 % interval) on {'held-out patients' if held_out else 'test images'}, "
+        "and of NORMAL and of PNEUMONIA, without light, under the worst light found within each "
+        "log-range, under one light for all images, under a machine's worst set-up, and under "
+        "attacks; minutes of training."
     )
     tables.write(RESULTS / ("held_out" if held_out else "hardened"), title, head, rows, found)
 
