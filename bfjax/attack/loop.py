@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Scalar
+from jaxtyping import Array, Bool, Float, Scalar
 
 from bfjax.numbers import check_scalars
 from bfjax.types import (

@@ -24,6 +24,8 @@ import bfjax
 import bfjax.explain
 from bfjax import attacks, models
 from bfjax.attack import run_stream
+from bfjax.field import legendre
+from bfjax.robustness import DEGREE, certify
 
 Work = tuple[Callable[[], Any], dict[str, Any]]
 """What is timed, and facts about it, such as `flops`."""
@@ -135,6 +137,25 @@ def sensitivity_maps(network: str, batch: int, steps: int) -> Work:
     darker = 0.9 * images
     explained = bfjax.explain.sensitivity_map_batch
     return lambda: explained(predict, images, darker, labels, num_steps=steps), {}
+
+
+def forward(network: str, batch: int, times: int = 1) -> Work:
+    """Forward passes of our frozen network."""
+    predict, (images, _), ask = _ours(network), _batch(batch), bfjax.attack.logits_of
+    return lambda: [jax.block_until_ready(ask(predict, images)) for _ in range(times)], {}
+
+
+def certificate(network: str, batch: int, times: int) -> Work:
+    """A certificate of one image by `times` batches of lights."""
+    predict, image = _ours(network), _batch(1)[0][0]
+    field, key = legendre((SIZE, SIZE), degree=DEGREE), jax.random.key(0)
+
+    @jax.jit
+    def certified(predict: Any, image: jax.Array) -> Any:
+        lights = {"num_guess": batch, "num_samples": batch * (times - 1), "chunk_size": batch}
+        return certify(predict, field, image, sigma=0.05, key=key, **lights)
+
+    return lambda: certified(predict, image), {}
 
 
 def _about(predict: Any, centre: jax.Array, image: jax.Array) -> jax.Array:
@@ -266,8 +287,8 @@ def opencv_brisque(batch: int, side: int = SIZE) -> Work:
 CONTENDERS: dict[str, Callable[..., Work]] = {
     f.__name__: f
     for f in (
-        *(peak, gradient, attack, scan, bim, stream, sensitivity_maps, foolbox_jax),
-        *(torch_gradient, foolbox_torch, torchattacks_bim, brisque, opencv_brisque),
+        *(peak, gradient, forward, certificate, attack, scan, bim, stream, sensitivity_maps),
+        *(foolbox_jax, torch_gradient, foolbox_torch, torchattacks_bim, brisque, opencv_brisque),
     )
 }
 
