@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from bfjax import data, models, storage
@@ -204,7 +206,36 @@ def _write(rows: list[list[str]], found: dict[str, Any], *, held_out: bool) -> N
         "log-range, under one light for all images, under a machine's worst set-up, and under "
         "attacks; minutes of training."
     )
-    tables.write(RESULTS / ("held_out" if held_out else "hardened"), title, head, rows, found)
+    stem = "held_out" if held_out else "hardened"
+    tables.write(RESULTS / stem, title, head, rows, found)
+    with storage.replacing(RESULTS / f"{stem}.png") as temporary:
+        draw({name: one["audit"] for name, one in found.items()}).savefig(
+            temporary, format="png", dpi=130
+        )
+
+
+def draw(audits: dict[str, Any]) -> Figure:
+    """Accuracy under the worst light against its log-range, a line for each model.
+
+    Args:
+      audits: name to what `audit.json` holds.
+
+    Returns:
+      The figure.
+    """
+    figure = Figure(figsize=(5.8, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, audit in audits.items():
+        end, curve = max(audit["settings"]["ranges"]), audit["rows"]["fixed"]["curve"]
+        within = [k for k, place in enumerate(curve["log_range"]) if place <= end]
+        places = [*(curve["log_range"][k] for k in within), end]
+        heights = [100 * curve["accuracy"][k] for k in [*within, within[-1]]]
+        axes.step(places, heights, where="post", label=name)
+    axes.set(xlabel="log-range of the light", ylabel="accuracy under the worst light, %")
+    axes.set(xlim=(0, None), ylim=(0, 101))
+    axes.legend(frameon=False, fontsize=8)
+    return figure
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ def test_hardened_models_become_a_table(tmp_path, monkeypatch):
     hardened.main(config)
     lines = (tmp_path / "results" / "hardened.md").read_text(encoding="utf-8").splitlines()
     (row,) = (line for line in lines if line.startswith("| soft, few | 4 |"))
+    assert (tmp_path / "results" / "hardened.png").exists()
     text = (tmp_path / "results" / "hardened.json").read_text(encoding="utf-8")
     assert str(tmp_path) not in text
     (found,) = json.loads(text).values()
@@ -72,3 +73,11 @@ def test_models_that_held_out_other_patients_are_not_compared(tmp_path, monkeypa
     records["a"]["labels"] = "list.csv"
     with pytest.raises(ValueError, match="a was trained with --labels"):
         hardened.held_out("phantom", tmp_path / "a")
+
+
+def test_the_figure_ends_where_nothing_was_searched_any_more():
+    curve = {"log_range": [0.0, 0.1, 0.3, 1.2], "accuracy": [0.9, 0.6, 0.4, 0.1]}
+    audit = {"settings": {"ranges": [0.1, 0.7]}, "rows": {"fixed": {"curve": curve}}}
+    (line,) = hardened.draw({"a": audit}).axes[0].lines
+    np.testing.assert_allclose(line.get_xdata(), [0, 0.1, 0.3, 0.7])
+    np.testing.assert_allclose(line.get_ydata(), [90, 60, 40, 40])
