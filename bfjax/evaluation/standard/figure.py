@@ -79,7 +79,7 @@ def _draw(axes: Axes, audit: dict[str, Any]) -> None:
         axes.plot([tier["log_range"]] * 2, [100 * low, 100 * high], color=_COLOURS[first], lw=1)
     lines = {"random": ("o:", "#1b7837", "random light, mean")}
     if "universal" in audit:
-        lines["universal"] = ("s--", "#2166ac", "one light for all images")
+        lines["universal"] = ("s--", "#2166ac", "universal light, one for all")
     for name, (style, colour, label) in lines.items():
         heights = [100 * tier[f"{name}_accuracy"] for tier in tiers]
         axes.plot(ranges, heights, style, color=colour, label=label)

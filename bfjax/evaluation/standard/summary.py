@@ -230,7 +230,7 @@ def show(found: dict[str, dict[str, Any]], out: Path) -> None:
     """
     one = next(iter(found.values()))
     exposure = one["settings"]["exposures"][0]
-    table = Table(title=f"accuracy under the worst light found, {one['images']} images")
+    table = Table(title=f"robust accuracy: under the worst light found, {one['images']} images")
     table.add_column("model", overflow="fold")
     table.add_column("clean", justify="right")
     for rho in one["settings"]["ranges"]:

@@ -19,7 +19,7 @@ from bfjax.robustness import Threat, light
 from bfjax.types import as_pytree
 
 ONE_ANSWER = (
-    "One light for all drives the model to one answer: what it finds of the other classes is lost, "
+    "Universal light drives the model to one answer: what it finds of the other classes is lost, "
     "and little else is learnt from its accuracy."
 )
 """Said where nearly all images get the same answer under it, and did not before."""

@@ -49,7 +49,7 @@ def plot(audit: dict[str, Any], row: str, *, identity: str) -> tuple[str, list[t
     _intervals(group(svg, _NUMBERS.get(row, 3)), tiers, end)
     clean = (0.0, audit["clean"]["accuracy"])
     for number, key, text in (
-        (_UNIVERSAL, "universal_accuracy", "one light for all images"),
+        (_UNIVERSAL, "universal_accuracy", "universal light, one for all"),
         (_RANDOM, "random_accuracy", "random light, mean"),
     ):
         known = [(t["log_range"], t[key]) for t in tiers if t.get(key) is not None]

@@ -139,7 +139,7 @@ def _flags(one: Audited) -> list[tuple[str, str, int, str]]:
     ]
     for tier in one.audit.get("universal", {"tiers": []})["tiers"]:
         if means := tier["one_answer"].get("means"):
-            where = f"one light for all within {tier['log_range']:g}"
+            where = f"universal light within {tier['log_range']:g}"
             count = round(tier["one_answer"]["share"] * one.audit["images"])
             found.append((one.name, where, count, means))
     return found
@@ -169,7 +169,7 @@ def _details(one: Audited) -> dict[str, Any]:
     heads = [("accuracy", ""), ("sensitivity", found[0]), ("specificity", found[1]),
              ("AUC", "under worst light at most"),
              ("under random light", "mean accuracy")]  # fmt: skip
-    heads += [("under one light for all", "accuracy")] * universal
+    heads += [("under universal light", "accuracy")] * universal
     spent = [
         (figure.ROWS.get(row, row), f"{found['gradients']['mean']:.0f}",
          f"{found['gradients']['most']:.0f}", _takes(one, row), _quantiles(found["smallest"]))

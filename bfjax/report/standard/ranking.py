@@ -50,7 +50,7 @@ _ALIKE: dict[str, Callable[[dict[str, Any]], Any]] = {
     ),
     "exposures": ranked_by,
     "number of random lights": lambda audit: audit["settings"].get("num_random"),
-    "fits of one light for all": lambda audit: audit["settings"].get("universal_steps"),
+    "steps of the universal light": lambda audit: audit["settings"].get("universal_steps"),
 }
 """What audits must have in common to be ranked against each other."""
 

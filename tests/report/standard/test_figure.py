@@ -50,9 +50,9 @@ def test_intervals_are_those_of_the_tiers(audited):
 def test_one_light_for_all_is_drawn_where_it_was_tested(audited):
     _, legend = drawn(audited, "strong")
     worst, both = "worst uneven light found", "worst of both at once"
-    assert legend == [worst, both, "one light for all images", "random light, mean",
+    assert legend == [worst, both, "universal light, one for all", "random light, mean",
                       "worst set-up of a machine"]  # fmt: skip
-    assert "one light for all images" not in drawn(audited, "weak")[1]
+    assert "universal light, one for all" not in drawn(audited, "weak")[1]
 
 
 def test_it_can_be_heard(audited):

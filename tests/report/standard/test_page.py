@@ -55,7 +55,7 @@ def test_it_says_what_was_tested_and_what_that_means(page):
     assert "weak, worst uneven light found, 6 images: These images were turned without" in told
     assert "weak gets 5 images right without light. Uneven light of at most 0.4 turned 5" in told
     assert "of at most 0.4 turned 0 of them; for 5 none was found." in told
-    assert "under one light for all accuracy" in told
+    assert "under universal light accuracy" in told
     assert "PNEUMONIA found" in told
 
 
@@ -85,7 +85,7 @@ def test_one_answer_for_all_and_corrections_are_told_where_they_were_tested(tmp_
          corrections={"polynomial": {"tiers": [rates | gain]}})  # fmt: skip
     told = words(report.make_report(tmp_path, max_cases=0).path.read_text(encoding="utf-8"))
     assert told.count("It always says that.") == 1
-    assert "one, one light for all within 0.4, 6 images: It always says that." in told
+    assert "one, universal light within 0.4, 6 images: It always says that." in told
     row = "polynomial 0.2 25.0 % 25.0 % 25.0 % 12.5 % 37.5 % 25.0 % +10.0 (-5.0 to +25.0)"
     assert row in told
 
