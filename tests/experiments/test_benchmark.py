@@ -224,7 +224,7 @@ def test_what_a_gpu_is_asked_for_works(name):
     rows = [row for group in gpu.groups({}, **options) for row in group]
     specs = [spec for row in rows for spec in (*row.contenders.values(), row.peak)]
     asked = {json.dumps(spec): spec for spec in specs if spec["name"] == name}
-    assert asked or name in ("scan", "stream", "sensitivity_maps")
+    assert asked or name in ("certificate", "forward", "scan", "stream", "sensitivity_maps")
     for spec in asked.values():
         told = {k: v for k, v in spec.items() if k not in ("name", "kept")}
         if told.get("layout") == "compile":
@@ -240,6 +240,14 @@ def test_the_readme_tells_what_was_measured():
     assert readme.drawn(text, results) == text
     results["rows"]["input gradient, resnet50, float32"]["timings"][OURS]["median"] = 7.77
     assert "| ResNet50 | 7.77 |" in readme.drawn(text, results)
+
+
+@pytest.mark.slow
+def test_a_certificate_takes_as_many_lights_as_it_is_compared_with():
+    certified = contenders.certificate("mobilenet_v2", 2, 2)[0]()
+    assert certified.counts.sum() == 2  # the first batch is the guess
+    forward = contenders.forward("mobilenet_v2", 2, 2)[0]()
+    assert [logits.shape for logits in forward] == [(2, CLASSES)] * 2
 
 
 def test_all_rows_name_contenders_that_exist_and_all_networks():

@@ -46,7 +46,7 @@ def test_the_attack_stays_above_the_proof_and_comes_near_it():
     found = of_image(0, 0)
     assert found["answer"] == 0
     assert 0.07 < found["certified"] < 0.1  # with a thousand draws
-    assert found["certified"] < found["attacked"] < 0.12
+    assert found["certified"] < found["attacked"] < 0.14
     assert found["broken"] == dict.fromkeys(proof_and_attack.ATTACKS, False)
     wrong = of_image(1, 0)
     assert (wrong["certified"], wrong["attacked"]) == (0, 0)
@@ -58,5 +58,5 @@ def test_a_light_is_found_where_few_draws_err_by_themselves(scale, distance):
     of_image = one_distance(scale, distance)
     found = [of_image(0, key) for key in range(12)]
     assert all(one["attacked"] is not None for one in found)
-    assert all(one["certified"] < one["attacked"] < 1.3 * distance for one in found)
+    assert all(one["certified"] < one["attacked"] < 1.6 * distance for one in found)
     assert not any(hit for one in found for hit in one["broken"].values())
