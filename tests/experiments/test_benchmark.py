@@ -247,7 +247,7 @@ def test_a_certificate_takes_as_many_lights_as_it_is_compared_with():
     certified = contenders.certificate("mobilenet_v2", 2, 2)[0]()
     assert certified.counts.sum() == 2  # the first batch is the guess
     forward = contenders.forward("mobilenet_v2", 2, 2)[0]()
-    assert [logits.shape for logits in forward] == [(2, CLASSES)] * 2
+    assert [logits.shape for logits in forward] == [(2, contenders.CLASSES)] * 2
 
 
 def test_all_rows_name_contenders_that_exist_and_all_networks():
