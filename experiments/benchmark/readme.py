@@ -60,6 +60,10 @@ def _items(results: dict[str, Any]) -> list[str]:
     whole = {n: rows[f"bias-field attack / 10 input gradients, {n}"]["ratio"] for n in NETWORKS}
     bim = {n: rows[f"BIM, 10 steps, {n}"]["ratio"] for n in NETWORKS}
     scan = rows["jit(vmap(run)) / host loop, resnet50"]["ratio"]
+    lights = [
+        f"{rows[f'certificate, 96 lights / 96 forward passes, {n}']['ratio']:.2f} ({NAMES[n]})"
+        for n in ("resnet50", "mobilenet_v1")
+    ]
     images = results["whole"]["images"]
     most = max(images, key=int)
     each = 1000 * images[most]["attack"] / int(most)
@@ -72,6 +76,8 @@ def _items(results: dict[str, Any]) -> list[str]:
         f"BIM is {bim[slow]:.2f} ({NAMES[slow]}) to {bim[fast]:.2f} times ({NAMES[fast]}) as fast "
         "as the fastest of foolbox on PyTorch, foolbox on JAX and torchattacks.",
         f"`jit(vmap(run))` takes {scan:.2f} times as long as the loop driven from the host.",
+        f"A certificate takes {' and '.join(lights)} times as long as the forward passes of its "
+        "lights.",
         *(_start(NAMES[n], one) for n, one in results["whole"]["second start"].items()),
         f"Time is linear in the number of images ({each:.0f} ms each for {int(most):,} phantoms "
         f"and a small network) at {min(mib):.0f} to {max(mib):.0f} MiB.",
