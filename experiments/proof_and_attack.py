@@ -6,12 +6,12 @@ By the root mean square of the light: from below the share of the images whose r
 certified (`bfjax.robustness.certify`), from above the share whose answer no light was found to
 change. The light is sought on `smooth` with --num-draws fixed draws, by `smallest_rms` and by the
 attacks of the audit within each certified radius. Nothing clips it, which is what certificates
-speak of. What is found is judged by --num-samples draws of its own, and counts where most of them
-give another answer: as few fixed draws tell the direction of a light better than how strong it must
-be, it is made weaker or stronger until that is just so. Where the fixed draws err without light,
-others are drawn, --num-tries times in all. Within a radius no answer may be another: how many are
-is told. About 150 seconds of a core for an image with MobileNet V1. Each image is written as soon
-as it is done, and not made again for the same weights, images and settings. Results go to
+speak of. What is found is judged by the --num-samples draws that certify, and counts where most of
+them give another answer: as few fixed draws tell the direction of a light better than how strong it
+must be, it is made weaker or stronger until that is just so. Where the fixed draws err without
+light, others are drawn, --num-tries times in all. Within a radius no answer may be another: how
+many are is told. About 150 seconds of a core for an image with MobileNet V1. Each image is written
+as soon as it is done, and not made again for the same weights, images and settings. Results go to
 `experiments/results/proof_and_attack`.
 """
 
@@ -138,7 +138,7 @@ def of_image(
       without light, None where none was found; and of each attack within the certified radius
       whether `certify` was certain of another answer.
     """
-    first, search, judge, *own = jax.random.split(key, 3 + len(ATTACKS))
+    first, search, *own = jax.random.split(key, 2 + len(ATTACKS))
     answer, radius, most = programs["certified"](predict, image, first)
     answer, radius = int(answer), float(radius)
     attacked = 0.0 if int(most) != label else None
@@ -146,7 +146,8 @@ def of_image(
         if attacked is not None:
             break
         draws = jax.random.fold_in(search, number)
-        attacked = _turned(programs, predict, image, label, draws, judge)
+        # judged by the draws that give the right answer without light: it changes at some strength
+        attacked = _turned(programs, predict, image, label, draws, first)
     broken = {}
     for name, judging in zip(ATTACKS, own, strict=True):
         if answer >= 0:
