@@ -205,6 +205,7 @@ class _Test:
         """(t, k, n, classes): the answers under random lights, which may be the worst ones too."""
         count, classes = self.logits.shape
         found = np.zeros((len(self.tiers), number, count, classes), self.logits.dtype)
+        alone = is_exposure_alone(self.threat)
         for chosen, real in self.batches(np.arange(count)):
             images = self.of(chosen)[0]
             for k in range(number):
@@ -214,7 +215,7 @@ class _Test:
                 for t, rho in enumerate(self.tiers):
                     threat = self.threat.scaled(rho)
                     params = programs.drawn(threat, keys)
-                    if is_exposure_alone(threat):  # there are two, and each has its turn
+                    if alone:  # there are two, and each has its turn
                         params = (-1) ** k * abs(params)
                     logits = programs.lit(threat, self.predict, images, params)
                     found[t, k, chosen[real]] = np.asarray(logits)[real]
@@ -243,11 +244,12 @@ class _Test:
         undecided, place = self.undecided()
         ranges, findings = jnp.float32(self.tiers[place]), self.labels.ndim > 1
         attacks = programs.each_within(self.threat, ranges, findings=findings)
-        turned = lambda: self.smallest <= self.limits[place]  # noqa: E731
+        limits = self.limits[place]
         for number, (name, of_images) in enumerate(attacks.items()):
             if self.logits.shape[1] <= 2 and name == "halving, cross-entropy":
                 continue  # it has the slopes of the margin then, and ranks lights alike
-            for chosen, real in self.batches(undecided[~turned()[undecided]]):
+            left = undecided[self.smallest[undecided] > limits[undecided]]
+            for chosen, real in self.batches(left):
                 keys = programs.keys_within(key, place[chosen], number, chosen)
                 attack = of_images(chosen)
                 images, labels = self.of(chosen)
@@ -257,7 +259,7 @@ class _Test:
                 self.gradients[here] += programs.gradients(attack, result)[real]
                 if isinstance(attack, RandomSearch):
                     self.flags["gradient_free"][here] |= self.wrong(logits, here)
-        self.survived[undecided[~turned()[undecided]]] = True
+        self.survived[undecided] = self.smallest[undecided] > limits[undecided]
 
     def of(self, chosen: np.ndarray) -> tuple[Array, Array]:
         """Images and labels of some numbers."""

@@ -122,19 +122,11 @@ def judge_correction(
     rising, size = np.asarray(sorted(map(float, tiers))), min(batch_size, len(images))
     behind, key, spent = corrected(predict, correct), as_key(key), on_gradients or (lambda _: None)
 
-    def answered(params: Any, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits behind the correction, and whether they are wrong."""
-        batch = jnp.asarray(images[chosen]), jnp.asarray(labels[chosen])
-        logits = programs.lit(threat, behind, batch[0], params)
-        return np.asarray(logits), np.asarray(jax.vmap(is_wrong)(logits, batch[1]))
+    def errs(params: Any, chosen: np.ndarray) -> np.ndarray:
+        """Whether what is behind the correction errs."""
+        logits = programs.lit(threat, behind, jnp.asarray(images[chosen]), params)
+        return np.asarray(jax.vmap(is_wrong)(logits, jnp.asarray(labels[chosen])))
 
-    none = jnp.tile(threat.perturbation.init(jnp.asarray(images[0]), None), (size, 1))
-    asked = programs.batches(np.arange(len(images)), size)
-    told = [[x[real] for x in answered(none, chosen)] for chosen, real in asked]
-    clean, errs = (np.concatenate(parts) for parts in zip(*told, strict=True))
-    wrong = {name: np.tile(errs, (len(rising), 1)) for name in ATTACKERS}
-    gradients = np.full(len(images), 1 / 3)
-    spent(gradients.sum())
     whole = audit(
         behind,
         images,
@@ -148,8 +140,9 @@ def judge_correction(
         key=jax.random.fold_in(key, len(rising)),
         on_gradients=on_gradients,
     )
+    wrong = {name: np.tile(whole.smallest == 0, (len(rising), 1)) for name in ATTACKERS}
     wrong["adaptive"] = whole.wrong.copy()
-    gradients += whole.gradients
+    gradients = whole.gradients.copy()
     for t, rho in enumerate(rising):
         made = _attacks(threat.scaled(rho), predict, correct, findings=labels.ndim > 1)
         for number, (name, attack, against) in enumerate(made):
@@ -158,12 +151,12 @@ def judge_correction(
                 keys = jax.vmap(lambda i, drawn=drawn: jax.random.fold_in(drawn, i))(chosen)
                 batch = jnp.asarray(images[chosen]), jnp.asarray(labels[chosen])
                 result = run_batch(attack, against, *batch, key=keys, warn=False)
-                here, found = chosen[real], answered(result.params, chosen)[1][real]
+                here, found = chosen[real], errs(result.params, chosen)[real]
                 wrong[name][t:, here] |= found
                 most = programs.gradients(attack, result)[real] + 1 / 3
                 gradients[here] += most
                 spent(most.sum())
-    return Judged(rising, clean, wrong, gradients)
+    return Judged(rising, whole.clean, wrong, gradients)
 
 
 def _attacks(
