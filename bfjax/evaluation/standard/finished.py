@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 
 from bfjax import data, storage
 from bfjax.evaluation.classes import answered, of_classes
@@ -17,6 +16,8 @@ from bfjax.evaluation.finished import as_listed, fingerprint_of, open_source, sa
 from bfjax.evaluation.identity import IMAGES
 from bfjax.evaluation.schemas import read_results
 from bfjax.evaluation.standard.summary import SCHEMA
+from bfjax.evaluation.standard.universal import one_light
+from bfjax.evaluation.standard.worst import of_table, with_one_light
 from bfjax.field import legendre
 from bfjax.robustness import DEGREE, TIERS
 from bfjax.types import LinearField
@@ -147,15 +148,11 @@ def turning_lights(folder: Path, audit: dict[str, Any]) -> list[Light]:
     if table["file"].to_pylist() != known.names:
         raise ValueError(f"{shards} does not hold the images of {folder / IMAGES}")
     ranges = np.asarray(settings["ranges"])
-    lit = _Lit(
-        np.asarray([settings["class_names"].index(label) for label in known.labels]),
-        np.asarray(table["smallest"].to_pylist(), np.float64),
-        np.asarray(table[storage.PARAMS].to_pylist(), np.float32),
-        np.asarray(table["worst"].to_pylist()).reshape(len(known.names), len(ranges), -1),
-        table["turned"].to_pylist() if "turned" in table.column_names else [None] * len(table),
-    )
+    truth = np.asarray([settings["class_names"].index(label) for label in known.labels])
+    lit = of_table(table, len(ranges))
     if settings["exposures"][0] == UNEVEN and (folder / "shards" / _ONE_LIGHT).is_dir():
-        _take_one_light(lit, storage.read_shards(folder / "shards" / _ONE_LIGHT))
+        one = one_light(storage.read_shards(folder / "shards" / _ONE_LIGHT))
+        lit = with_one_light(truth, lit, one)
     chosen = np.flatnonzero((lit.smallest > 0) & np.isfinite(lit.smallest))
     chosen = chosen[np.argsort(lit.smallest[chosen], kind="stable")].tolist()
     # a light may exceed its range by rounding
@@ -163,7 +160,7 @@ def turning_lights(folder: Path, audit: dict[str, Any]) -> list[Light]:
     clean = table["clean"].to_pylist()
 
     def said(row: int, logits: Any) -> Answer:
-        return _answer(settings, int(lit.truth[row]), logits)
+        return _answer(settings, int(truth[row]), logits)
 
     return [
         Light(
@@ -173,44 +170,12 @@ def turning_lights(folder: Path, audit: dict[str, Any]) -> list[Light]:
             float(lit.smallest[row]),
             lit.params[row],
             said(row, clean[row]),
-            None if lit.turned[row] is None else said(row, lit.turned[row]),
+            None if np.isnan(lit.turned[row]).any() else said(row, lit.turned[row]),
             float(ranges[tiers[row]]),
-            said(row, lit.worst[row, tiers[row]]),
+            said(row, lit.logits[row, tiers[row]]),
         )
         for row in chosen
     ]
-
-
-class _Lit(NamedTuple):
-    """What light does to n images within t log-ranges."""
-
-    truth: Integer[np.ndarray, " n"]
-    smallest: Float[np.ndarray, " n"]
-    params: Float[np.ndarray, "n p"]
-    worst: Float[np.ndarray, "n t k"]
-    turned: list[Any]
-
-
-def _take_one_light(lit: _Lit, table: pa.Table) -> None:
-    """One light for all images of each range may be less uneven than the one found for an image."""
-    for row in table.to_pylist():
-        i, count = row["index"], lit.worst.shape[1]
-        label = int(lit.truth[i])
-        lights = np.reshape(row[storage.PARAMS], (count, -1))
-        for t, logits in enumerate(np.reshape(row["logits"], (count, -1))):
-            margin = _margin(logits, label)
-            for larger in range(t, count):
-                if margin > _margin(lit.worst[i, larger], label):
-                    lit.worst[i, larger] = logits
-            if margin > 0 and row["log_ranges"][t] < lit.smallest[i]:
-                lit.smallest[i], lit.params[i] = row["log_ranges"][t], lights[t]
-                lit.turned[i] = logits
-
-
-def _margin(logits: Float[np.ndarray, " k"], label: int) -> float:
-    """How far logits are from right; not positive where they are."""
-    classes = of_classes(logits[None])[0]
-    return float(np.delete(classes, label).max() - classes[label])
 
 
 def _answer(settings: dict[str, Any], label: int, logits: Any) -> Answer:

@@ -1,4 +1,4 @@
-"""What an audit amounts to: `audit.json`, `records.csv`, and a line for each model."""
+"""What an audit amounts to: `audit.json`, the two tables, and a line for each model."""
 
 from __future__ import annotations
 
@@ -15,17 +15,12 @@ from rich.table import Table
 from bfjax import storage
 from bfjax.evaluation.accuracy import measure
 from bfjax.evaluation.classes import as_text
+from bfjax.evaluation.standard import lights
 from bfjax.evaluation.standard.corrections import of_correction
 from bfjax.evaluation.standard.runner import AuditRun
 from bfjax.evaluation.standard.testing import MACHINE, UNIVERSAL
-from bfjax.evaluation.standard.universal import (
-    ONE_ANSWER,
-    OneLight,
-    one_answer,
-    one_light,
-    take_worse,
-    worse_of,
-)
+from bfjax.evaluation.standard.universal import ONE_ANSWER, OneLight, one_answer, one_light
+from bfjax.evaluation.standard.worst import Worst, as_free, of_table, with_one_light, worse_of
 from bfjax.robustness import ATTACKERS, DEGREE, FLAGS
 from bfjax.storage import environment
 
@@ -46,7 +41,7 @@ _METRICS = ("accuracy", "sensitivity", "specificity", "auc")
 
 
 def summarize(run: AuditRun) -> dict[str, Any]:
-    """What all parts say together; also writes `records.csv`.
+    """What all parts say together; also writes `records.csv` and `lights.csv`.
 
     Args:
       run: all of whose parts are there.
@@ -54,34 +49,36 @@ def summarize(run: AuditRun) -> dict[str, Any]:
     Returns:
       What `audit.json` holds.
     """
-    tables = {
-        row: storage.without_params(storage.read_shards(run.out / "shards" / row))
-        for row in run.rows
-    }
+    tables = {row: storage.read_shards(run.out / "shards" / row) for row in run.rows}
     exposure = run.settings["exposures"][0]
     first = tables[exposure]
     clean = _array(first, "clean")
-    lights = one_light(tables[UNIVERSAL]) if UNIVERSAL in tables else None
+    one = one_light(tables[UNIVERSAL]) if UNIVERSAL in tables else None
     columns = {"file": first["file"], "label": as_text(run.truth, run.source.class_names)}
     rows: dict[str, Any] = {}
-    lit = {row: lights if row == exposure else None for row in run.settings["exposures"]}
+    lit = {row: one if row == exposure else None for row in run.settings["exposures"]}
     found = {row: _worst(run, tables[row], lit[row]) for row in lit}
     if "free" in found:  # whose light may be that of any other exposure
-        found["free"] = worse_of(run.truth, found.pop("free"), *found.values())
-    smallest = {}
+        others = [as_free(worst, row) for row, worst in found.items() if row != "free"]
+        found["free"] = worse_of(run.truth, found["free"], *others)
+    measured = {row: lights.of_exposure(run, row, worst) for row, worst in found.items()}
+    measured[MACHINE] = lights.of_machine(run, tables[MACHINE])
     for row, of_row in lit.items():
-        worst, smallest[row] = found[row]
-        columns[f"smallest_range_{row}"] = smallest[row]
+        smallest = found[row].smallest
+        columns[f"smallest_range_{row}"] = smallest
         spent = _array(tables[row], "gradients")
         rows[row] = {
-            "tiers": _tiers(run, tables[row], worst, of_row),
-            "curve": curve(smallest[row]),
-            "smallest": _quantiles(smallest[row]),
-            "takes": range_taken(smallest[row], max(run.settings["ranges"])),
+            "tiers": _tiers(run, tables[row], found[row].logits, of_row),
+            "curve": curve(smallest),
+            "smallest": _quantiles(smallest),
+            "lights": lights.medians(measured[row]),
+            "takes": range_taken(smallest, max(run.settings["ranges"])),
             "gradients": {"mean": float(np.mean(spent)), "most": float(np.max(spent))},
             "flags": _flags(tables[row]),
         }
     storage.write_csv(run.out / "records.csv", pa.table(columns))
+    lit = pa.concat_tables(measured.values(), promote_options="permissive")
+    storage.write_csv(run.out / "lights.csv", lit)
     summed = {
         "schema": SCHEMA,
         "model": {"name": run.target.name, **run.settings["model"]},
@@ -90,17 +87,18 @@ def summarize(run: AuditRun) -> dict[str, Any]:
         "images": len(run.source),
         "clean": metrics_of(clean, run.truth),
         "rows": rows,
-        "machine": metrics_of(_array(tables[MACHINE], "worst"), run.truth),
+        "machine": metrics_of(_array(tables[MACHINE], "worst"), run.truth)
+        | {"lights": lights.medians(measured[MACHINE])},
     }
-    if lights:
+    if one:
         spent = 2 * len(run.settings["ranges"]) * run.settings["universal_steps"]
         summed["universal"] = {
-            "fitted": lights.images,
-            "gradients": spent * min(run.batch_size, lights.images),
+            "fitted": one.images,
+            "gradients": spent * min(run.batch_size, one.images),
             "tiers": [
                 {"log_range": rho}
-                | metrics_of(lights.logits[:, t], run.truth)
-                | {"one_answer": one_answer(run, clean, lights.logits[:, t])}
+                | metrics_of(one.logits[:, t], run.truth)
+                | {"one_answer": one_answer(run, clean, one.logits[:, t])}
                 for t, rho in enumerate(run.settings["ranges"])
             ],
         }
@@ -108,7 +106,7 @@ def summarize(run: AuditRun) -> dict[str, Any]:
         summed["corrections"] = {
             name: {
                 "clean": metrics_of(_array(tables[name], "clean"), run.truth),
-                "tiers": of_correction(run, tables[name], smallest[exposure]),
+                "tiers": of_correction(run, tables[name], found[exposure].smallest),
                 "gradients": float(np.mean(_array(tables[name], "gradients"))),
             }
             for name in run.settings["corrections"]
@@ -116,23 +114,20 @@ def summarize(run: AuditRun) -> dict[str, Any]:
     return summed | {"run": environment()}
 
 
-def _worst(
-    run: AuditRun, table: pa.Table, lights: OneLight | None
-) -> tuple[Float[np.ndarray, "n t k"], Float[np.ndarray, " n"]]:
-    """Logits under the worst light within each log-range, and the smallest that turns an image."""
-    worst, smallest = _array(table, "worst"), _array(table, "smallest")
-    worst = worst.reshape(len(run.source), len(run.settings["ranges"]), -1)
-    return take_worse(run.truth, worst, smallest, lights) if lights else (worst, smallest)
+def _worst(run: AuditRun, table: pa.Table, one: OneLight | None) -> Worst:
+    """What was found for each image, and what one light for all does where that is worse."""
+    worst = of_table(table, len(run.settings["ranges"]))
+    return with_one_light(run.truth, worst, one) if one else worst
 
 
 def _tiers(
-    run: AuditRun, table: pa.Table, worst: Float[np.ndarray, "n t k"], lights: OneLight | None
+    run: AuditRun, table: pa.Table, worst: Float[np.ndarray, "n t k"], one: OneLight | None
 ) -> list[dict[str, Any]]:
     random, found = _array(table, "random_right"), []
     for t, rho in enumerate(run.settings["ranges"]):
         tier = {"log_range": rho, "random_accuracy": float(random[:, t].mean())}
-        if lights:
-            tier["universal_accuracy"] = measure(lights.logits[:, t], run.truth).accuracy
+        if one:
+            tier["universal_accuracy"] = measure(one.logits[:, t], run.truth).accuracy
         found.append(tier | metrics_of(worst[:, t], run.truth))
     return found
 
@@ -260,7 +255,8 @@ def show(found: dict[str, dict[str, Any]], out: Path) -> None:
                 share = f"{tier['one_answer']['share']:.0%} {tier['one_answer']['answer']}"
                 print(f"{name}, log-range {tier['log_range']:g}, {share}: {ONE_ANSWER}")
     _show_corrections(found, console)
-    console.print(f"details in {out}: MODEL/audit.json, audit.png, records.csv", highlight=False)
+    files = "audit.json, audit.png, records.csv, lights.csv"
+    console.print(f"details in {out}: MODEL/ holds {files}", highlight=False)
 
 
 def _show_corrections(found: dict[str, dict[str, Any]], console: Console) -> None:

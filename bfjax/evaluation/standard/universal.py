@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 
 from bfjax import storage
 from bfjax.attack import logits_of
-from bfjax.evaluation.classes import answered, of_classes
+from bfjax.evaluation.classes import answered
 from bfjax.evaluation.standard import runner, testing
 from bfjax.evaluation.standard.runner import AuditRun
 from bfjax.evaluation.standard.testing import UNIVERSAL
@@ -32,11 +32,13 @@ class OneLight(NamedTuple):
     Attributes:
       logits: (n, t, k).
       log_ranges: (n, t), of those lights.
+      params: (n, t, p), c of them.
       images: how many each was fitted on, at most.
     """
 
     logits: Float[np.ndarray, "n t k"]
     log_ranges: Float[np.ndarray, "n t"]
+    params: Float[np.ndarray, "n t p"]
     images: int
 
 
@@ -52,8 +54,9 @@ def one_light(table: pa.Table) -> OneLight:
     table = table.sort_by("index")
     log_ranges = np.asarray(table["log_ranges"].to_pylist())
     logits = np.asarray(table["logits"].to_pylist())
-    logits = logits.reshape(*log_ranges.shape, -1)
-    return OneLight(logits, log_ranges, int(np.max(table["fitted"].to_numpy())))
+    params = np.asarray(table[storage.PARAMS].to_pylist(), np.float32)
+    logits, params = (values.reshape(*log_ranges.shape, -1) for values in (logits, params))
+    return OneLight(logits, log_ranges, params, int(np.max(table["fitted"].to_numpy())))
 
 
 def one_answer(
@@ -75,63 +78,6 @@ def one_answer(
     share, was = float(np.mean(answers == most)), float(np.mean(before == most))
     told = {"answer": run.source.class_names[most], "share": share, "clean": was}
     return told | ({"means": ONE_ANSWER} if share >= _NEARLY_ALL > was else {})
-
-
-def take_worse(
-    truth: Integer[np.ndarray, " n"],
-    worst: Float[np.ndarray, "n t k"],
-    smallest: Float[np.ndarray, " n"],
-    lights: OneLight,
-) -> tuple[Float[np.ndarray, "n t k"], Float[np.ndarray, " n"]]:
-    """What was found for each image, or what one light for all does where that is worse.
-
-    Args:
-      truth: the classes.
-      worst: logits under the worst light found for each image, within each log-range.
-      smallest: the smallest log-range at which it was found to err.
-      lights: one for all, of each log-range.
-
-    Returns:
-      Both again, never better for the model.
-    """
-    worst, smallest = worst.copy(), smallest.copy()
-    for t in range(worst.shape[1]):
-        logits = lights.logits[:, t]
-        wrong = answered(logits, truth)[0] != truth
-        smallest = np.where(wrong, np.minimum(smallest, lights.log_ranges[:, t]), smallest)
-        for larger in range(t, worst.shape[1]):
-            worse = _margin(logits, truth) > _margin(worst[:, larger], truth)
-            worst[worse, larger] = logits[worse]
-    return worst, smallest
-
-
-def worse_of(
-    truth: Integer[np.ndarray, " n"],
-    *found: tuple[Float[np.ndarray, "n t k"], Float[np.ndarray, " n"]],
-) -> tuple[Float[np.ndarray, "n t k"], Float[np.ndarray, " n"]]:
-    """The worse for the model of what several searches found for each image.
-
-    Args:
-      truth: the classes.
-      *found: logits under the worst lights, and the smallest log-ranges, as of `take_worse`.
-
-    Returns:
-      The same of all of them together.
-    """
-    worst, smallest = found[0][0].copy(), found[0][1]
-    for logits, ranges in found[1:]:
-        smallest = np.minimum(smallest, ranges)
-        for t in range(worst.shape[1]):
-            worse = _margin(logits[:, t], truth) > _margin(worst[:, t], truth)
-            worst[worse, t] = logits[worse, t]
-    return worst, smallest
-
-
-def _margin(logits: np.ndarray, truth: np.ndarray) -> Float[np.ndarray, " n"]:
-    logits, rows = of_classes(logits), np.arange(len(truth))
-    others = logits.astype(np.float64)
-    others[rows, truth] = -np.inf
-    return others.max(1) - logits[rows, truth]
 
 
 def transfer(runs: list[AuditRun]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def test_one_light_for_all_counts_where_it_is_less_uneven(tmp_path):
     params = np.random.default_rng(1).normal(size=(6, 3, 14)).astype(np.float32)
     for half in range(2):
         chosen = np.arange(6)[half::2]
-        columns = {"index": chosen, "log_ranges": list(ranges[chosen]),
+        columns = {"index": chosen, "log_ranges": list(ranges[chosen]), "fitted": np.full(3, 3),
                    "logits": list(logits[chosen].reshape(3, -1))}  # fmt: skip
         path = made.folder / "shards" / "universal" / f"{half:07d}.parquet"
         storage.write_shard(path, columns, params[chosen])

@@ -9,14 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from pyarrow import csv
 
 from bfjax import cli, data
 from bfjax.evaluation.standard import AuditConfig, audit_models, curve, range_taken, runner, testing
 from bfjax.evaluation.standard.commands import audit_runs
 from bfjax.evaluation.standard.threshold import at_threshold, keeping
-from bfjax.evaluation.standard.universal import OneLight, take_worse, worse_of
-from bfjax.field import legendre
-from bfjax.robustness import ATTACKERS, FLAGS, Audit, Judged, audit
+from bfjax.evaluation.standard.universal import OneLight
+from bfjax.evaluation.standard.worst import Worst, as_free, with_one_light, worse_of
+from bfjax.field import RadiographicParams, legendre, radiographic
+from bfjax.robustness import ATTACKERS, FLAGS, Audit, Judged, audit, light
 
 # of one function, so that both are compiled once
 MODULE = """
@@ -31,6 +33,7 @@ predict = Partial(of_halves, 40.0, -0.03, evenly)
 duller = Partial(of_halves, 4.0, 0.01, evenly.at[:, :8].multiply(4).at[:, 8:].set(0))
 """
 COUNT = 12
+EXPOSED = {"fixed": 14, "alone": 1, "free": 15}  # how many numbers each has
 # the functions here are no good classifiers
 pytestmark = pytest.mark.filterwarnings("ignore:.* is right about:UserWarning")
 
@@ -56,6 +59,33 @@ def config(*model, **options):
         "universal_steps": 4,
     }
     return AuditConfig(model=model, **usual | options)
+
+
+def lights_are_measured(run, whole):
+    """Each light is as uneven as the records say, and NumPy measures the same of one."""
+    records, lights = (
+        csv.read_csv(run.out / f"{n}.csv").to_pydict() for n in ("records", "lights")
+    )
+    kinds = np.array(lights["light"])
+    smallest = dict(zip(records["file"], records["smallest_range_fixed"], strict=True))
+    turned = [file for file, rho in smallest.items() if 0 < rho < np.inf]
+    assert [lights["file"][i] for i in np.flatnonzero(kinds == "fixed")] == turned
+    for i in np.flatnonzero(kinds == "fixed"):
+        assert lights["log_range"][i] == pytest.approx(smallest[lights["file"][i]], rel=1e-4)
+    assert (kinds == "machine").sum() == COUNT
+    for kind, told in (("fixed", whole["rows"]["fixed"]), ("machine", whole["machine"])):
+        for name, value in told["lights"].items():
+            measured = np.array(lights[name], float)[kinds == kind]
+            assert value == pytest.approx(np.median(measured), rel=1e-5, abs=1e-7)
+    stored = runner.storage.read_shards(run.out / "shards" / "machine")
+    like = RadiographicParams(*np.zeros(7, np.float32))
+    params = runner.storage.read_params(stored, 3, like)
+    field = np.asarray(radiographic((32, 32), width_cm=43).log_field(params), np.float64)
+    image = runner.read(run, np.array([3]))[0, ..., 0] * np.exp(field)
+    at = np.flatnonzero(kinds == "machine")[3]
+    assert lights["log_field_rms"][at] == pytest.approx(np.sqrt(np.mean(field**2)), rel=1e-4)
+    assert lights["log_range"][at] == pytest.approx(np.ptp(field), rel=1e-4)
+    assert lights["clipped_share"][at] == pytest.approx(np.mean(image > 1), abs=2 / 32**2)
 
 
 @pytest.mark.slow
@@ -100,6 +130,7 @@ def test_it_is_the_standard_test_and_goes_on_where_it_stopped(models, tmp_path, 
         assert picture.width > 500
     rows = (options.out / "predict" / "records.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == COUNT + 1
+    lights_are_measured(run, whole)
 
     run.shard("fixed", 8).unlink()
     run.shard("universal", 1).unlink()
@@ -158,31 +189,55 @@ def test_less_than_a_batch_joins_the_part_before(models, tmp_path, monkeypatch):
 
 def test_what_one_light_does_counts_as_found():
     truth = np.array([1, 1, 0])
-    worst = np.array([[[0.0, 2], [0, 1]], [[0, 3], [0, 2]], [[1, 0], [0, 1]]])
+    logits = np.array([[[0.0, 2], [0, 1]], [[0, 3], [0, 2]], [[1, 0], [0, 1]]])
+    searched = Worst(logits, np.array([np.inf, np.inf, 0.15]), np.zeros((3, 14)), logits[:, 0])
     lit = np.array([[[1.0, 0], [2, 0]], [[0, 3], [0, 3]], [[2, 0], [2, 0]]])
-    lights = OneLight(lit, np.tile([0.09, 0.2], (3, 1)), 2)
-    found, smallest = take_worse(truth, worst, np.array([np.inf, np.inf, 0.15]), lights)
-    assert smallest.tolist() == [0.09, np.inf, 0.15]
-    np.testing.assert_array_equal(found[0], [[1, 0], [2, 0]])
-    np.testing.assert_array_equal(found[1:], worst[1:])
+    params = np.random.default_rng(0).normal(size=(3, 2, 14))
+    lights = OneLight(lit, np.tile([0.09, 0.2], (3, 1)), params, 2)
+    found = with_one_light(truth, searched, lights)
+    assert found.smallest.tolist() == [0.09, np.inf, 0.15]
+    np.testing.assert_array_equal(found.logits[0], [[1, 0], [2, 0]])
+    np.testing.assert_array_equal(found.logits[1:], logits[1:])
+    np.testing.assert_array_equal(found.params[0], params[0, 0])
+    np.testing.assert_array_equal(found.params[1:], 0)
+    np.testing.assert_array_equal(found.turned, [[1, 0], [0, 3], [1, 0]])
 
 
 def test_the_worse_of_two_searches_counts():
     truth = np.array([1, 0])
-    one = np.array([[[0.0, 2]], [[0, 1]]]), np.array([np.inf, 0.3])
-    other = np.array([[[1.0, 0]], [[1, 0]]]), np.array([0.2, np.inf])
-    worst, smallest = worse_of(truth, one, other)
-    np.testing.assert_array_equal(worst, [[[1, 0]], [[0, 1]]])
-    assert smallest.tolist() == [0.2, 0.3]
-    np.testing.assert_array_equal(worse_of(truth, one)[0], one[0])
+    one = Worst(
+        np.array([[[0.0, 2]], [[0, 1]]]), np.array([np.inf, 0.3]), np.ones((2, 1)), np.zeros((2, 2))
+    )
+    other = Worst(
+        np.array([[[1.0, 0]], [[1, 0]]]), np.array([0.2, np.inf]), np.zeros((2, 1)), np.ones((2, 2))
+    )
+    both = worse_of(truth, one, other)
+    np.testing.assert_array_equal(both.logits, [[[1, 0]], [[0, 1]]])
+    assert both.smallest.tolist() == [0.2, 0.3]
+    assert both.params.tolist() == [[0], [1]]
+    assert both.turned.tolist() == [[1, 1], [0, 0]]
+    for kept, told in zip(worse_of(truth, one), one, strict=True):
+        np.testing.assert_array_equal(kept, told)
 
 
-def found_at(smallest, labels):
+def test_light_without_a_constant_and_a_constant_alone_are_free_light():
+    field = {name: light((8, 8), max_log_range=1.0, exposure=name).perturbation for name in EXPOSED}
+    for name, number in EXPOSED.items():
+        params = np.random.default_rng(0).normal(size=(1, number)).astype(np.float32)
+        free = as_free(Worst(*[np.zeros((1, 1, 2)), np.ones(1), params, np.zeros((1, 2))]), name)
+        np.testing.assert_allclose(
+            field["free"].log_field(jnp.asarray(free.params[0])),
+            field[name].log_field(jnp.asarray(params[0])),
+            atol=1e-5,
+        )
+
+
+def found_at(smallest, labels, exposure="fixed"):
     """An audit that finds these log-ranges, within 0.7, of images that are right without light."""
     clean = np.eye(2)[labels]
     wrong, none = (smallest <= 0.7)[None], np.zeros(len(smallest))
     worst, random = np.where(wrong[..., None], 1 - clean, clean), clean[None, None]
-    params = np.zeros((len(smallest), 14))
+    params = np.zeros((len(smallest), EXPOSED[exposure]), np.float32)
     flags = dict.fromkeys(FLAGS, False)
     ranges = np.array([0.7])
     return Audit(ranges, clean, random, worst, wrong, smallest, params, clean, none, flags)
@@ -195,7 +250,7 @@ def test_light_of_any_exposure_is_no_weaker_than_of_one(models, tmp_path, monkey
         testing,
         "audit",
         lambda _, images, labels, *, exposure, **options: found_at(
-            np.linspace(0, 1, len(images)) + finds[exposure], labels
+            np.linspace(0, 1, len(images)) + finds[exposure], labels, exposure
         ),
     )
     options = {"ranges": (0.7,), "universal_steps": 0, "out": tmp_path / "out"}

@@ -12,7 +12,7 @@ from bfjax.evaluation.certified import runner as certified_runner
 from bfjax.evaluation.certified import summary as certified_summary
 from bfjax.evaluation.standard import runner, summary
 from bfjax.evaluation.targets import Target
-from bfjax.field import legendre
+from bfjax.field import RadiographicParams, legendre
 from bfjax.robustness import FLAGS
 
 SIZE = 32
@@ -77,10 +77,12 @@ def make_up(folder, name="one", smallest=SMALLEST, *, where=None, turned=False, 
     if turned:
         columns["turned"] = list(answers(truth, smallest < np.inf, 0.01) + raised)
     for row in rows:
-        storage.write_shard(out / "shards" / row / "0000000.parquet", columns, params)
+        number = {"fixed": params, "alone": params[:, :1], "free": np.pad(params, ((0, 0), (1, 0)))}
+        storage.write_shard(out / "shards" / row / "0000000.parquet", columns, number[row])
     machine = {"index": np.arange(len(truth)), "file": list(source.names),
                "worst": list(answers(truth, smallest <= 0.2))}  # fmt: skip
-    storage.write_shard(out / "shards" / "machine" / "0000000.parquet", machine, params)
+    set_ups = RadiographicParams(*np.zeros((7, len(truth)), np.float32))
+    storage.write_shard(out / "shards" / "machine" / "0000000.parquet", machine, set_ups)
     run = runner.AuditRun(
         target=Target(name, np.sum, models.Checkpoint(f"of:{name}", {}, "ab" * 32)),
         source=source, truth=truth, fingerprint=known, out=out, settings=settings, batch_size=4,
