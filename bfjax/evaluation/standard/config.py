@@ -13,8 +13,9 @@ from bfjax.evaluation.config import ModelsConfig
 class AuditConfig(ModelsConfig):
     """Tests how much uneven light classifiers take; nobody has to choose an attack.
 
-    For each model writes OUT/MODEL/audit.json, audit.png, records.csv and lights.csv. An interrupted
-    run started again with the same options goes on where it stopped; models may be added.
+    For each model writes audit.json, audit.png, records.csv and lights.csv to OUT/MODEL. An
+    interrupted run started again with the same options goes on where it stopped; models may be
+    added.
     """
 
     ranges: tuple[float, ...] = (0.1, 0.2, 0.4, 0.7)
