@@ -139,9 +139,15 @@ def test_no_gradient_goes_through_the_light():
 
 
 @pytest.mark.slow
-def test_the_frozen_network_has_the_same_hard_light():
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [("convnet", 1), ("mobilenet_v1", 0.25), ("mobilenet_v2", 0.35), ("resnet50", 0.125),
+     ("densenet121", 0.125)],
+)  # fmt: skip
+def test_the_frozen_network_has_the_same_hard_light(name, width):
     """Running averages are used as they are; folded into the kernels they do the same."""
-    network = models.build("convnet", seed=1)
+    changed = {} if name == "convnet" else {"width": width, "num_classes": 2, "channels": 1}
+    network = models.build(name, seed=1, **changed)
     for path, value in nnx.to_flat_state(nnx.state(network, nnx.BatchStat)):
         draw = np.random.default_rng(len(path)).uniform(0.5, 1.5, value.get_value().shape)
         value.set_value(jnp.asarray(draw, jnp.float32))
@@ -150,7 +156,7 @@ def test_the_frozen_network_has_the_same_hard_light():
         hardest(models.as_predict(n), threat((32, 32)), image, 0, key=KEY)
         for n in (network, models.freeze(network))
     )
-    np.testing.assert_allclose(one.params, other.params, atol=1e-5)
+    np.testing.assert_allclose(one.params, other.params, atol=1e-4)
 
 
 def test_bad_input_is_refused(unchecked):
