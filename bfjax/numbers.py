@@ -208,7 +208,8 @@ def _within(*bounds: float | None) -> str:
         if above == 0:
             return "be positive" if below is None else "be positive and finite"
         if at_least is not None:
-            return "not be negative" if at_least == 0 else f"be at least {at_least:g}"
+            least = "not be negative" if at_least == 0 else f"be at least {at_least:g}"
+            return least if below is None else f"{least}, and be finite"
     low = f"[{at_least:g}" if above is None else f"({above:g}"
     return f"be in {low}, " + (f"{at_most:g}]" if below is None else f"{below:g})")
 

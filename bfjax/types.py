@@ -144,10 +144,15 @@ class Attack:
         for name in ("perturbation", "optimizer", "penalty", "project", "transform"):
             object.__setattr__(self, name, as_pytree(getattr(self, name)))
         for name in ("num_steps", "num_draws"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if (number := getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
         if self.iterate not in ("last", "best"):
             raise ValueError(f"iterate must be 'last' or 'best', got {self.iterate!r}")
+
+    @property
+    def max_gradients(self) -> int:
+        """Gradients of the classifier that it takes at most."""
+        return self.num_steps * (self.num_draws if self.transform else 1)
 
 
 class AttackState(NamedTuple):
@@ -221,8 +226,7 @@ class AttackResult(NamedTuple):
 class Search(Protocol):
     """An attack that is no single ascent but a search, such as Carlini and Wagner's.
 
-    It is a pytree, its numbers leaves and the rest static under `jax.jit`; `bfjax.run` and
-    `bfjax.run_batch` take it in place of an `Attack`.
+    It is a pytree, as an `Attack` is, in whose place `bfjax.run` and `bfjax.run_batch` take it.
     """
 
     @property

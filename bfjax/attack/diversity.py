@@ -77,11 +77,12 @@ def random_resize(*, smallest: Number = 0.5) -> View:
 
 
 def _random_resize(key: PRNGKey, image: Image, *, smallest: Any) -> Image:
-    factor = _factor(as_key(key), smallest)
+    factor = jnp.maximum(_factor(as_key(key), smallest), 1 / min(image.shape[:2]))  # one pixel
     scale, none = jnp.stack([factor, factor]), jnp.zeros(2)
     small = _placed(image, scale, none, antialias=True)
     # beyond the small copy lies black: its own border is repeated there before it grows
-    edge = [jnp.minimum(jnp.arange(n), jnp.floor(n * factor) - 1) for n in image.shape[:2]]
+    last = [jnp.maximum(jnp.floor(n * factor) - 1, 0) for n in image.shape[:2]]
+    edge = [jnp.minimum(jnp.arange(n), end) for n, end in zip(image.shape[:2], last, strict=True)]
     small = small[edge[0].astype(int)][:, edge[1].astype(int)]
     return _placed(small, 1 / scale, none)
 
@@ -159,20 +160,25 @@ def jpeg_rounding(*, quality: Number = 75) -> View:
     return with_numbers(_jpeg_rounding, quality=quality)
 
 
+def _jpeg_table(quality: Any) -> Float[Array, "8 8"]:
+    scale = jnp.where(quality < 50, jnp.floor(5000 / quality), 200 - 2 * quality)
+    return jnp.clip(jnp.floor((_LUMINANCE * scale + 50) / 100), 1, 255)
+
+
 def _jpeg_rounding(key: PRNGKey | None, image: Image, *, quality: Any) -> Image:
     del key
     k, n = np.meshgrid(np.arange(8), np.arange(8), indexing="ij")
     cosines = np.cos(np.pi * (2 * n + 1) * k / 16) * np.where(k == 0, np.sqrt(1 / 8), 0.5)
-    scale = jnp.where(quality < 50, 5000 / quality, 200 - 2 * quality)
-    table = jnp.clip(jnp.floor((_LUMINANCE * scale + 50) / 100), 1, 255)
+    table = _jpeg_table(quality)
     h, w, c = image.shape
     whole = jnp.pad(image, ((0, -h % 8), (0, -w % 8), (0, 0)), mode="edge")
     blocks = whole.reshape(whole.shape[0] // 8, 8, whole.shape[1] // 8, 8, c)
     blocks = 255 * blocks.astype(jnp.float32) - 128
-    dct = jnp.einsum("ki,aibjc,lj->akblc", cosines, blocks, cosines)
+    sums = functools.partial(jnp.einsum, precision="highest")
+    dct = sums("ki,aibjc,lj->akblc", cosines, blocks, cosines)
     steps = table[None, :, None, :, None]
     rounded = jnp.round(dct / steps) * steps
-    back = jnp.einsum("ki,akblc,lj->aibjc", cosines, rounded, cosines)
+    back = sums("ki,akblc,lj->aibjc", cosines, rounded, cosines)
     back = jnp.clip(jnp.round(back + 128), 0, 255).reshape(whole.shape)[:h, :w] / 255
     return _straight_through(back.astype(image.dtype), image)
 

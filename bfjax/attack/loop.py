@@ -186,7 +186,12 @@ def decided(
     flags = _flags(trace, info.objective, label)
     if attack.iterate == "last":
         return state.params, flags
-    return _better(state.best, info.objective, state.params)[1], flags
+    best = _better(state.best, info.objective, state.params)[1]
+    if attack.stop is None:
+        return best, flags
+    # where it stopped it arrived, which an iterate of higher objective before it had not
+    arrived = attack.stop(logits, label)
+    return jax.tree.map(lambda p, b: jnp.where(arrived, p, b), state.params, best), flags
 
 
 def run(

@@ -141,6 +141,8 @@ def targeted(loss: Loss) -> Targeted:
 def is_wrong(logits: Logits, label: Label) -> Bool[Array, ""]:
     """Whether the classifier errs: the largest logit is another class's, or a head's sign is wrong.
 
+    Where a logit is NaN it is neither wrong nor right.
+
     Args:
       logits: (classes,); a single logit says class 1 where it is positive.
       label: the true class; (heads,) of 0 and 1 for several labels.
@@ -156,13 +158,13 @@ def is_wrong(logits: Logits, label: Label) -> Bool[Array, ""]:
       >>> bool(is_wrong(jnp.asarray([1.0, 3.0]), 1)), bool(is_wrong(jnp.asarray([1.0]), 0))
       (False, True)
     """
-    if logits.shape == (1,) or np.ndim(label):
-        return jnp.any((logits > 0) != _heads(logits, label))
-    return jnp.argmax(logits) != label
+    return _known(logits) & _errs(logits, label)
 
 
 def is_right(logits: Logits, label: Label) -> Bool[Array, ""]:
-    """Not `is_wrong`: whether a targeted attack has arrived.
+    """Whether the classifier gives this label: whether a targeted attack has arrived.
+
+    Neither right nor wrong where a logit is NaN: that breaks a classifier, and fools none.
 
     Args:
       logits: (classes,).
@@ -179,7 +181,17 @@ def is_right(logits: Logits, label: Label) -> Bool[Array, ""]:
       >>> bool(is_right(jnp.asarray([1.0, 3.0]), 1))
       True
     """
-    return ~is_wrong(logits, label)
+    return _known(logits) & ~_errs(logits, label)
+
+
+def _known(logits: Logits) -> Bool[Array, ""]:
+    return ~jnp.any(jnp.isnan(logits))
+
+
+def _errs(logits: Logits, label: Label) -> Bool[Array, ""]:
+    if logits.shape == (1,) or np.ndim(label):
+        return jnp.any((logits > 0) != _heads(logits, label))
+    return jnp.argmax(logits) != label
 
 
 def is_targeted(attack: Attack | Search) -> bool:

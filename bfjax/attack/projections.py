@@ -47,13 +47,15 @@ def onto_ball(
     if norm == "l2":
         size = norm_of(delta, "l2")
         return delta * jnp.where(size > radius, radius / jnp.maximum(size, radius), 1)
-    falling = jnp.sort(jnp.abs(delta).ravel())[::-1]
+    # sums of many entries, and their number, exceed what 16 bits hold
+    precise = jnp.abs(delta).astype(jnp.promote_types(delta.dtype, jnp.float32))
+    falling = jnp.sort(precise.ravel())[::-1]
     over = (jnp.cumsum(falling) - radius) / jnp.arange(1, falling.size + 1)
     # the threshold of the last entry that stays above it (of the first, for a radius of 0)
     threshold = over[jnp.maximum(jnp.sum(falling > over) - 1, 0)]
     inside = norm_of(delta, "l1") <= radius
-    shrunk = jnp.sign(delta) * jnp.maximum(jnp.abs(delta) - threshold, 0)
-    return jnp.where(inside, delta, shrunk)
+    shrunk = jnp.maximum(precise - threshold, 0).astype(delta.dtype)
+    return jnp.where(inside, delta, jnp.sign(delta) * shrunk)
 
 
 def in_turn(*projections: Projection) -> Partial:

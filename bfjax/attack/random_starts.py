@@ -25,7 +25,7 @@ class Restarts:
     @property
     def max_gradients(self) -> int:
         """Of all starts."""
-        return self.number * self.attack.num_steps * self.attack.num_draws
+        return self.number * self.attack.max_gradients
 
     @property
     def targeted(self) -> bool:

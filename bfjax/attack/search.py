@@ -98,7 +98,7 @@ class Minimal:
     @property
     def max_gradients(self) -> int:
         """Of all tries and bisections."""
-        return (self.num_tries + self.num_bisections) * self.make(self.start).num_steps
+        return (self.num_tries + self.num_bisections) * self.make(self.start).max_gradients
 
     @property
     def targeted(self) -> bool:
@@ -223,6 +223,8 @@ class SmallestStep:
         def at(epsilon: Scalar) -> tuple[_Found, Bool[Array, ""]]:
             step = jax.tree.map(lambda d: epsilon * d, direction)
             params = optax.apply_updates(state.params, step)
+            if attack.project is not None:
+                params = attack.project(params, image)
             adversarial = attack.perturbation.apply(params, image)
             logits = predict(adversarial)
             new = _as_found(adversarial, params, logits, image, epsilon)
@@ -265,7 +267,8 @@ def smallest_step(attack: Attack, *, num_steps: int = 1000, num_finer: int = 20)
       A `Search`, whose result's `trace` is a `SearchInfo`.
 
     Raises:
-      ValueError: for numbers below 1.
+      ValueError: for numbers below 1, and for an attack with a penalty or a transform, which are no
+        part of such a step.
 
     Example:
       >>> import bfjax
@@ -277,4 +280,7 @@ def smallest_step(attack: Attack, *, num_steps: int = 1000, num_finer: int = 20)
     """
     if min(num_steps, num_finer) < 1:
         raise ValueError(f"numbers of steps are at least 1, got {num_steps=}, {num_finer=}")
+    for name in ("penalty", "transform"):
+        if (found := getattr(attack, name)) is not None:
+            raise ValueError(f"smallest_step takes an attack without a {name}, got {found}")
     return SmallestStep(attack, num_steps, num_finer)

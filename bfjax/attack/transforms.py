@@ -250,9 +250,14 @@ def norm_of(x: Array, norm: Norm) -> Array:
         return jnp.max(jnp.abs(x))
     if norm == "l1":
         return jnp.sum(jnp.abs(x))
-    squared = jnp.sum(x * x)
+    # squares of what is very small or large are 0 or infinite; a power of two changes no digit
+    largest, room = jnp.max(jnp.abs(x)), -6 - int(jnp.finfo(x.dtype).minexp)
+    exponent = jnp.frexp(jax.lax.stop_gradient(largest))[1].clip(-room, room)
+    one = jnp.ones((), x.dtype)
+    squared = jnp.sum((x * jnp.ldexp(one, -exponent)) ** 2)
     # the slope of √ is infinite at 0, where the norm's is taken to be 0
-    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
+    root = jnp.where(squared == 0, 0, jnp.sqrt(jnp.where(squared == 0, 1, squared)))
+    return root * jnp.ldexp(one, exponent)
 
 
 def check_norm(norm: Norm) -> Norm:

@@ -163,8 +163,6 @@ class Cell:
     @property
     def num_gradients(self) -> int:
         """Gradients of the attacked model for each image, at most."""
-        if isinstance(self.attack, Attack):
-            return self.attack.num_steps
         return self.attack.max_gradients
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Scalar
 
 from bfjax.explain.maps import Map, check_same, membership, standing, upsample
 from bfjax.explain.score import probability
+from bfjax.field import check_image
 from bfjax.types import Image, Label, Loss, Predict, PRNGKey, as_key
 
 
@@ -73,6 +74,7 @@ def deletion_curve(
 
     Reference: Petsiuk et al., RISE: Randomized Input Sampling for Explanation, BMVC 2018, sec. 4.2.
     """
+    check_image(image)
     check_same(image, adversarial)
     if sensitivity.shape != image.shape[:2]:
         raise ValueError(f"the map is {sensitivity.shape}, the image {image.shape}")

@@ -97,7 +97,7 @@ def shares(sensitivity: Map) -> Shares:
     h = sensitivity.shape[0]
     row, third = np.arange(h), np.arange(3)[:, None] * h / 3
     inside = np.clip(np.minimum(row + 1, third + h / 3) - np.maximum(row, third), 0, 1)
-    rows = sensitivity.sum(1)
+    rows = sensitivity.astype(jnp.promote_types(sensitivity.dtype, jnp.float32)).sum(1)
     parts = (jnp.asarray(inside, rows.dtype) * rows[None]).sum(1)
     return Shares(*(parts / rows.sum()))
 

@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 
 from bfjax.field.clipping import clip
 from bfjax.field.perturbation import Encoding, bias_field, check_image, with_noise
+from bfjax.field.polynomial_tps import itself
 from bfjax.numbers import Number, check_numbers, with_numbers
 from bfjax.types import Field, Image, LogField, Params, Perturbation, PRNGKey, as_key, as_pytree
 
@@ -76,7 +77,7 @@ def free_log_field(
 
     Reference: Tian et al., ICME 2021, Eq. 3.
     """
-    free = Field(init=_nowhere, log_field=_itself)
+    free = Field(init=_nowhere, log_field=itself)
     perturbation = bias_field(
         free, max_change=max_change, offset=offset, encoding=encoding, gamma=gamma
     )
@@ -150,10 +151,6 @@ def _given(params: Image, image: Image) -> Image:
 
 def _nowhere() -> LogField:
     raise NotImplementedError("a free log field is as large as its image: see init")
-
-
-def _itself(params: LogField) -> LogField:
-    return params
 
 
 def _init_all(parts: tuple, image: Image, key: PRNGKey | None) -> tuple:

@@ -22,7 +22,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from bfjax.field.polynomial import Exponents, exponents
-from bfjax.field.polynomial_tps import check_shape
+from bfjax.field.polynomial_tps import check_dtype, check_shape
 from bfjax.field.tps import lattice
 from bfjax.types import LinearField, LogField
 
@@ -143,9 +143,7 @@ def _products(
     orthonormal_on: tuple[int, ...] | None,
     dtype: DTypeLike,
 ) -> LinearField:
-    shape = check_shape(shape)
-    if jnp.dtype(dtype).name not in ("float32", "float64"):
-        raise ValueError(f"dtype must be float32 or float64, got {jnp.dtype(dtype).name}")
+    shape, name = check_shape(shape), check_dtype(dtype)
     measured = shape if orthonormal_on is None else check_shape(orthonormal_on)
     highest = max(i for i, _ in pairs)
     if highest >= min(measured):
@@ -153,10 +151,10 @@ def _products(
             f"{what} needs {highest + 1} pixels along each axis, the field is made on {measured}"
         )
     rows, columns = (
-        jax.device_put(_table(functions, highest, what, size, on).astype(dtype))
+        jax.device_put(_table(functions, highest, what, size, on).astype(name))
         for size, on in zip(shape, measured, strict=True)
     )
-    terms = _Terms(pairs, jnp.dtype(dtype).name)
+    terms = _Terms(pairs, name)
     return LinearField(
         init=Partial(_Terms.zeros, terms), log_field=Partial(_log_field, terms, rows, columns)
     )

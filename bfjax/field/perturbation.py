@@ -26,8 +26,8 @@ Encoding = Literal["linear", "log"]
 Saturation = Literal["clip", "tanh"]
 """How B̂ meets a bound at each pixel."""
 
-# exp(±80) fits float32 with room for its gradient; 16-bit images saturate to black or white long
-# before. Without a bound exp overflows, and a black pixel makes 0 · inf = NaN.
+# exp(±80) fits float32 with room for its gradient, exp(±11) fits float16; 16-bit images saturate to
+# black or white long before. Without a bound exp overflows, and a black pixel makes 0 · inf = NaN.
 _FINITE = 80.0
 
 
@@ -56,7 +56,7 @@ def bias_field(
         leaves only the clip to [0, 1].
       max_log_field: h, a bound on |B̂| held at every pixel. It bends the field: where many pixels
         reach it they make a plateau with an edge. `bfjax.field.limit_log_field` scales instead and
-        keeps the field as smooth as it is. `None` means 80, which only keeps exp finite.
+        keeps the field as smooth as it is. `None` means 80, in float16 11, which keeps exp finite.
       saturation: `"clip"` cuts B̂ at ±h, without a gradient beyond; `"tanh"` is B̂ ← h tanh(B̂ / h),
         which has one everywhere.
       offset: o in log(X + o) + B̂, the other reading of Eq. 2: X_a = (X + o) · exp(B̂) − o. With
@@ -147,8 +147,16 @@ def with_noise(half_width: Any, leaf: Float[Array, "*shape"], key: PRNGKey) -> A
 def _bounded(bound, log_field_of, params: Params, *, max_log_field: Any) -> LogField:
     log_field = log_field_of(params)
     if max_log_field is None:
-        return clip(log_field, -_FINITE, _FINITE)
-    return bound(log_field, jnp.minimum(max_log_field, _FINITE))
+        return _finite(log_field)
+    return bound(log_field, jnp.minimum(max_log_field, _largest(log_field)))
+
+
+def _finite(log_field: LogField) -> LogField:
+    return clip(log_field, -_largest(log_field), _largest(log_field))
+
+
+def _largest(log_field: LogField) -> float:
+    return min(_FINITE, math.floor(math.log(float(jnp.finfo(log_field.dtype).max))))
 
 
 def _clipped(log_field: LogField, bound: Any) -> LogField:
@@ -173,7 +181,7 @@ def _difference(image: Image, log_field: LogField, *, gamma: Any) -> Image:
 
 
 def _unclipped(product, log_field_of, params: Params, image: Image) -> Image:
-    log_field = clip(log_field_of(params), -_FINITE, _FINITE)
+    log_field = _finite(log_field_of(params))
     _check_size(log_field, image)
     return product(image, log_field)
 

@@ -95,7 +95,7 @@ def specified(
         shape=check_shape(shape),
         grid_size=grid_size,
         border=border,
-        dtype=jnp.dtype(dtype).name,
+        dtype=check_dtype(dtype),
     )
 
 
@@ -206,7 +206,7 @@ def pixelwise(shape: tuple[int, int], *, dtype: DTypeLike = jnp.float32) -> Fiel
     """
     return Field(
         init=Partial(_zeros, _Zeros(check_shape(shape), jnp.dtype(dtype).name)),
-        log_field=Partial(_itself),
+        log_field=Partial(itself),
     )
 
 
@@ -221,8 +221,42 @@ def _zeros(spec: _Zeros) -> LogField:
     return jnp.zeros(spec.shape, spec.dtype)
 
 
-def _itself(params: LogField) -> LogField:
+def itself(params: LogField) -> LogField:
+    """The log field of a free field: its parameters.
+
+    Args:
+      params: (h, w), B̂.
+
+    Returns:
+      B̂.
+
+    Example:
+      >>> itself(jnp.ones((1, 1))).item()
+      1.0
+    """
     return params
+
+
+def check_dtype(dtype: DTypeLike) -> str:
+    """The name of the type of a field.
+
+    Args:
+      dtype: what should be float32 or float64.
+
+    Returns:
+      The name.
+
+    Raises:
+      ValueError: for another.
+
+    Example:
+      >>> check_dtype(jnp.float32)
+      'float32'
+    """
+    name = jnp.dtype(dtype).name
+    if name not in ("float32", "float64"):
+        raise ValueError(f"dtype must be float32 or float64, got {name}")
+    return name
 
 
 def check_shape(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jax.typing import DTypeLike
 
 from bfjax.field.exposure import Falloff, SetUp, log_exposure
-from bfjax.field.polynomial_tps import check_shape
+from bfjax.field.polynomial_tps import check_dtype, check_shape
 from bfjax.field.tps import lattice
 from bfjax.numbers import Number, check_numbers, known, with_numbers
 from bfjax.types import Field, LogField
@@ -143,7 +143,7 @@ def radiographic(
     Args:
       shape: (h, w) of the image; any size, each pixel is computed by itself.
       width_cm: of the detector, from the first to the last pixel centre of a row.
-      height_cm: the same of a column; `None` is for square pixels, width_cm · h / w.
+      height_cm: the same of a column; `None` is for square pixels, width_cm · (h − 1) / (w − 1).
       source_cm: nominal distance of the focal spot from the detector.
       ranges: what the parameter 1 stands for, in cm and degrees, as `LISTED_RANGES`.
       calibrated: whether a flat-field correction has been applied. Without it the start is no
@@ -175,8 +175,6 @@ def radiographic(
       >>> found.shape, round(float(found.max() - found.min()), 2)
       ((64, 64), 0.11)
     """
-    if jnp.dtype(dtype).name not in ("float32", "float64"):
-        raise ValueError(f"dtype must be float32 or float64, got {jnp.dtype(dtype).name}")
     if cathode not in get_args(Direction):
         raise ValueError(f"cathode must be one of {get_args(Direction)}, got {cathode!r}")
     if falloff not in get_args(Falloff):
@@ -201,7 +199,7 @@ def radiographic(
     _check_ranges(
         ranges, source_cm, source_cm if grid_focus_cm is None else grid_focus_cm, anode_degrees
     )
-    machine = _Machine(check_shape(shape), cathode, falloff, calibrated, jnp.dtype(dtype).name)
+    machine = _Machine(check_shape(shape), cathode, falloff, calibrated, check_dtype(dtype))
     log_field = with_numbers(
         Partial(_log_field, machine),
         ranges=ranges,
@@ -273,7 +271,7 @@ def _log_field(
 
     height, width = machine.shape
     if height_cm is None:
-        height_cm = width_cm * (height / width)
+        height_cm = width_cm * ((height - 1) / max(width - 1, 1))  # between pixel centres
     if grid_focus_cm is None:
         grid_focus_cm = source_cm
     x = jnp.asarray(lattice(1, width)[None, :, 0], machine.dtype) * (width_cm / 2)

@@ -124,4 +124,9 @@ def _pair(image: Image, reference: Image) -> tuple[Image, Image]:
             f"{jnp.shape(image)} and {jnp.shape(reference)}; vmap over batches"
         )
     dtype = jnp.promote_types(jnp.result_type(image, reference), jnp.float32)
+    for one in (image, reference):
+        if not jnp.issubdtype(jnp.result_type(one), jnp.floating):
+            raise ValueError(
+                f"images are floats in [0, 1], got {jnp.result_type(one)}: divide by its largest"
+            )
     return image.astype(dtype), reference.astype(dtype)

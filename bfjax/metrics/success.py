@@ -197,7 +197,7 @@ def wilson_interval(
     if not np.all((k >= 0) & (k <= n)):
         raise ValueError(f"successes must be between 0 and counts, got {successes} of {counts}")
     z = NormalDist().inv_cdf((1 + level) / 2)
-    n = np.where(n > 0, n, np.nan)
+    k, n = k.astype(float), np.where(n > 0, n, np.nan)  # squares of 32-bit integers overflow
 
     def low(k):  # the smaller root, as the product of both over the larger: exactly 0 at k = 0
         return k**2 / n / (k + z**2 / 2 + z * np.sqrt(k * (n - k) / n + z**2 / 4))

@@ -62,6 +62,42 @@ def test_the_shrunk_image_is_scipys_resampling():
     assert not np.asarray(found)[18:].any()
 
 
+def test_a_window_is_drawn_as_its_formula_says():
+    image = images(1, (6, 5, 1))[0]
+    for key in jax.random.split(jax.random.key(0), 4):
+        shift, gain = np.asarray(jax.random.uniform(key, (2,), minval=-1.0))
+        expected = np.clip((np.asarray(image) - 0.5 - 0.3 * shift) * (1 + 0.4 * gain) + 0.5, 0, 1)
+        np.testing.assert_allclose(
+            random_window(level=0.3, width=0.4)(key, image), expected, atol=1e-6
+        )
+
+
+def test_the_shrunk_image_stays_in_its_frame():
+    """A white image keeps its area: none of it is pushed off the frame."""
+    view, white = resize_and_pad(smallest=0.5, probability=1.0), jnp.ones((32, 24, 1))
+    places = []
+    for key in jax.random.split(jax.random.key(0), 12):
+        factor = float(bfjax.attack.diversity._factor(jax.random.split(key, 3)[0], 0.5))
+        seen = np.asarray(view(key, white))[..., 0]
+        assert seen.mean() == pytest.approx(factor**2, rel=0.1)
+        rows, columns = seen.sum(1), seen.sum(0)
+        places.append((np.average(np.arange(32), weights=rows),
+                       np.average(np.arange(24), weights=columns)))  # fmt: skip
+    assert (np.ptp(places, 0) > 3).all()  # it is put anywhere
+
+
+def test_the_smaller_copy_is_scipys():
+    """Down and up again: smooth images hardly change, and borders stay as bright as they were."""
+    image = scipy.ndimage.gaussian_filter(np.asarray(images(1, (40, 40, 1))[0]), (5, 5, 0))
+    for key in jax.random.split(jax.random.key(0), 3):
+        found = np.asarray(random_resize(smallest=0.6)(key, jnp.asarray(image)))
+        np.testing.assert_allclose(found, image, atol=0.01)
+    tiny = jax.vmap(random_resize(smallest=0.1), (0, None))(
+        jax.random.split(jax.random.key(0), 20), jnp.ones((4, 4, 1))
+    )
+    np.testing.assert_allclose(tiny, 1, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_the_chance_of_a_view_is_kept():
     image = jnp.ones((8, 8, 1))
@@ -80,7 +116,16 @@ def test_eight_bits_are_pillows():
     np.testing.assert_array_equal(slopes, 1)
 
 
-@pytest.mark.parametrize("quality", [10, 75, 95])
+@pytest.mark.parametrize("quality", [1, 30, 41, 49, 50, 90])
+def test_the_steps_of_jpeg_are_pillows(quality):
+    """Each coefficient alone, half a step beyond its first one, is rounded to a whole step."""
+    file = io.BytesIO()
+    Pillow.fromarray(np.zeros((8, 8), np.uint8)).save(file, "JPEG", quality=quality)
+    table = np.array(Pillow.open(file).quantization[0]).reshape(8, 8)  # in rows, as T.81 prints it
+    np.testing.assert_array_equal(bfjax.attack.diversity._jpeg_table(quality), table)
+
+
+@pytest.mark.parametrize("quality", [10, 30, 75, 95])
 def test_jpeg_rounding_is_pillows_jpeg(quality):
     y, x = np.mgrid[:24, :24]
     image = np.round(127 + 90 * np.sin(x / 3) * np.cos(y / 5)).astype(np.uint8)

@@ -218,6 +218,22 @@ def test_best_iterate_is_the_one_with_the_highest_objective():
     np.testing.assert_allclose(best.trace.objective, last.trace.objective, rtol=1e-5)
 
 
+def test_what_has_stopped_is_the_result_even_if_its_objective_is_not_the_highest():
+    """The first step turns the image, by a margin that is less than its penalty."""
+    weights = jnp.ones((4, 4, 1)) / 16
+    predict = lambda image: jnp.stack([jnp.sum(weights * image) - 0.501, 0.0 * image.sum()])  # noqa: E731
+    attack = bfjax.attacks.bias_field(
+        (4, 4), degree=1, min_degree=0, grid_size=2, l1_coefficients=1.0, step_size=0.06,
+        num_steps=3, loss=bfjax.attack.margin, early_stop=True, iterate="best",
+    )  # fmt: skip
+    image = jnp.full((4, 4, 1), 0.5)
+    result = bfjax.run(attack, predict, image, 1)
+    assert bool(result.trace.stopped[-1])
+    assert int(result.logits.argmax()) == 0
+    objective = np.asarray(result.trace.objective)
+    assert objective[0] > objective[-1]  # of the image itself, which is right
+
+
 def test_projection_holds_after_every_step():
     predict, _ = _linear()
     attack = _attack(max_log_field=0.1, l1_coefficients=0.0)

@@ -200,3 +200,17 @@ def test_of_equal_logits_one_alone_has_a_slope(loss):
     assert slope[1] == 1
     assert (slope[2:] == 0).all()
     np.testing.assert_array_equal(jax.jit(jax.grad(loss))(logits, label), slope)
+
+
+@pytest.mark.parametrize("logits", [[np.nan, np.nan], [1.0, np.nan], [np.nan]])
+@pytest.mark.parametrize("label", [0, 1])
+def test_nan_is_neither_right_nor_wrong(logits, label):
+    assert not is_wrong(jnp.asarray(logits), label)
+    assert not is_right(jnp.asarray(logits), label)
+
+
+@pytest.mark.parametrize("logits", [[2.0, 1.0, 3.0], [-1.0, 4.0]])
+def test_right_is_the_largest_logit(logits):
+    for label in range(len(logits)):
+        assert bool(is_right(jnp.asarray(logits), label)) == (np.argmax(logits) == label)
+        assert bool(is_wrong(jnp.asarray(logits), label)) == (np.argmax(logits) != label)

@@ -39,6 +39,15 @@ def test_nearest_point_of_the_ball(norm, radius):
     assert not onto_ball(jnp.zeros((2, 2)), norm=norm, radius=radius).any()
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_sixteen_bits_hold_many_pixels(dtype):
+    """Their sum and their number are beyond what float16 holds."""
+    deltas = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (300, 300)), dtype)
+    found = onto_ball(deltas, norm="l1", radius=30.0)
+    assert found.dtype == dtype
+    assert np.abs(np.asarray(found, np.float64)).sum() == pytest.approx(30, rel=0.02)
+
+
 def test_pixels_stay_in_the_ball_and_the_box():
     image = jnp.asarray([0.0, 0.05, 0.5, 1.0]).reshape(2, 2, 1)
     project = image_ball(norm="linf", radius=0.1)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,6 +92,38 @@ def test_the_best_of_several_starts_is_kept():
         bfjax.run(restarts(attack, 4), predict, image, label)
 
 
+@pytest.mark.slow
+def test_a_start_that_fools_beats_one_of_higher_loss_that_does_not():
+    """Two classes may share the probability that the third, still the largest, has not."""
+
+    def predict(image):
+        at = image.mean() - 0.5
+        shared = jnp.stack([0.0 * at, 2 * at, 2 * at])
+        return jnp.where(at < 0, shared, jnp.stack([0.0 * at, 10 * at, -100.0]))
+
+    image = jnp.full((1, 1, 1), 0.5)
+    still = bfjax.attacks.pgd(epsilon=0.02, step_size=1e-6, num_steps=1)
+    keys = jax.random.split(jax.random.key(3), 8)
+    runs = [bfjax.run(still, predict, image, 0, key=k) for k in keys]
+    fooled = np.array([bool(bfjax.attack.is_wrong(r.logits, 0)) for r in runs])
+    losses = np.array([float(bfjax.attack.cross_entropy(r.logits, 0)) for r in runs])
+    assert fooled.any()
+    assert not fooled.all()
+    found = bfjax.run(restarts(still, 8), predict, image, 0, key=jax.random.key(3))
+    assert bool(bfjax.attack.is_wrong(found.logits, 0))
+    best = np.where(fooled, losses, -np.inf).argmax()
+    np.testing.assert_allclose(found.adversarial, runs[best].adversarial, atol=1e-6)
+
+
+def test_a_shortest_step_stays_in_the_ball():
+    predict, _ = plane(bias=0.05)
+    image = images(1, (4, 4, 1), low=0.4, high=0.6)[0]
+    label = int(predict(image).argmax())
+    search = smallest_step(bfjax.attacks.bim(epsilon=0.02, step_size=1.0), num_steps=50)
+    found = bfjax.run(search, predict, image, label)
+    assert np.abs(found.adversarial - image).max() <= 0.02 + 1e-6
+
+
 def test_what_cannot_be_is_named():
     with pytest.raises(ValueError, match=r"start must be positive, got 0\.0"):
         minimal(make_bim, start=0.0)
@@ -97,6 +131,10 @@ def test_what_cannot_be_is_named():
         smallest_step(bfjax.attacks.fgsm(), num_finer=0)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         restarts(bfjax.attacks.bim(), 0)
+    with pytest.raises(ValueError, match="without a penalty"):
+        smallest_step(bfjax.attacks.bias_field((4, 4)))
+    with pytest.raises(ValueError, match="without a transform"):
+        smallest_step(bfjax.attacks.di_fgsm())
 
 
 def test_the_most_gradients_are_counted():
@@ -107,3 +145,9 @@ def test_the_most_gradients_are_counted():
     }  # fmt: skip
     twice = bfjax.attack.restarts(bfjax.attacks.pgd(num_steps=7), 2)
     assert twice.max_gradients == 14
+    steps = dataclasses.replace(bfjax.attacks.bim(num_steps=5), num_draws=4)
+    drawn = dataclasses.replace(steps, transform=bfjax.attack.resize_and_pad())
+    assert drawn.max_gradients == 20
+    assert bfjax.attack.restarts(drawn, 3).max_gradients == 60
+    assert minimal(lambda _: drawn, num_tries=2, num_bisections=1).max_gradients == 60
+    assert steps.max_gradients == 5  # nothing is drawn

@@ -7,11 +7,33 @@ import scipy.ndimage
 
 import bfjax
 from bfjax.attack import gaussian_smoothing, normalize, steepest
+from bfjax.attack.transforms import norm_of
 from tests.networks import images, smooth_network
 
 
 def update(transformation, gradient):
     return transformation.update(gradient, transformation.init(gradient))[0]
+
+
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1e-3, 1e25])
+def test_the_norm_of_what_is_very_small_or_large_is_numpys(size):
+    """A sum of its squares in float32 is 0 or infinite."""
+    gradient = np.random.default_rng(0).normal(size=7) * size
+    found = norm_of(jnp.asarray(gradient, jnp.float32), "l2")
+    assert float(found) == pytest.approx(np.linalg.norm(np.float32(gradient).astype(float)), 1e-3)
+    unit = update(normalize("l2"), jnp.asarray(gradient, jnp.float32))
+    if size > 1e-37:  # below that, processors may take numbers for 0
+        np.testing.assert_allclose(unit, gradient / np.linalg.norm(gradient), rtol=1e-5)
+
+
+def test_no_digit_of_the_norm_is_lost_to_its_scale():
+    values = np.random.default_rng(1).normal(size=(50, 9)).astype(np.float32)
+    plain = jax.vmap(lambda x: jnp.sqrt(jnp.sum(x * x)))(values)
+    np.testing.assert_array_equal(jax.vmap(lambda x: norm_of(x, "l2"))(values), plain)
+    assert not jax.grad(lambda x: norm_of(x, "l2"))(jnp.zeros(3)).any()
+    slope = jax.grad(lambda x: norm_of(x, "l2"))(jnp.asarray([3e-30, -4e-30]))
+    np.testing.assert_allclose(slope, [0.6, -0.8], rtol=1e-5)
+    assert np.isnan(norm_of(jnp.asarray([jnp.nan, 1.0]), "l2"))
 
 
 @pytest.mark.parametrize(("norm", "order"), [("l1", 1), ("l2", 2), ("linf", np.inf)])

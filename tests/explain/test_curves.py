@@ -130,6 +130,9 @@ def test_bad_input_is_named(unchecked):
     for curve_of in (deletion_curve, insertion_curve):
         with pytest.raises(ValueError, match="shapes differ"):
             curve_of(predict, clean, attacked[1:], 0, jnp.ones((8, 9)))
+        eight = jnp.zeros(clean.shape, jnp.uint8)
+        with pytest.raises(ValueError, match="uint8"):
+            curve_of(predict, eight, eight, 0, jnp.ones((8, 9)))
         with pytest.raises(ValueError, match=r"map is \(9, 8\), the image \(8, 9, 2\)"):
             curve_of(predict, clean, attacked, 0, jnp.ones((9, 8)))
         with pytest.raises(ValueError, match=r"num_points .* 1"):

@@ -40,7 +40,7 @@ def test_the_mean_is_that_of_the_images_that_count():
 
 
 @pytest.mark.parametrize("height", [1, 2, 7, 9, 28])
-def test_shares_are_those_of_an_image_that_three_divides(height):
+def test_shares_are_those_of_an_image_that_three_divides(height, unchecked):
     """Each row three times: the thirds are then whole rows."""
     (sensitivity,) = maps(1, (height, 5))
     expected = np.repeat(sensitivity, 3, axis=0).reshape(3, -1).sum(1)
@@ -48,6 +48,8 @@ def test_shares_are_those_of_an_image_that_three_divides(height):
     np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-5)
     np.testing.assert_allclose(shares(jnp.full((height, 3), 0.2)), 1 / 3, rtol=1e-5)
     assert np.isnan(shares(jnp.zeros((height, 3)))).all()
+    for dtype in (int, bool):
+        np.testing.assert_allclose(shares(jnp.ones((height, 3), dtype)), 1 / 3, rtol=1e-5)
 
 
 def test_shares_run_from_top_to_bottom():

@@ -53,6 +53,17 @@ def test_a_free_log_field_is_the_pixelwise_field_of_any_image(x64):
         bfjax.free_log_field(max_change=0.0)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_a_large_field_of_sixteen_bits_is_finite(dtype):
+    image = jnp.zeros((2, 2, 1), dtype).at[0].set(0.5)
+    free = bfjax.free_log_field()
+    field = jnp.full((2, 2), 500.0, dtype)
+    lit = free.apply(field, image)
+    np.testing.assert_array_equal(lit[..., 0], [[1, 1], [0, 0]])
+    slopes = jax.grad(lambda b: free.apply(b, image).astype(jnp.float32).sum())(field)
+    assert np.isfinite(np.asarray(slopes, np.float32)).all()
+
+
 def test_composed_perturbations_follow_each_other():
     """X' + a field on it: NumPy's product, and the sum of two fields."""
     rng = np.random.default_rng(0)

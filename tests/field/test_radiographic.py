@@ -115,7 +115,7 @@ def traced(at, *, cathode, falloff, grid_ratio, anode_degrees=12.0, source_cm=18
         return 1 - np.mean(hidden) / (1e-4 / grid_ratio)
 
     xs = np.linspace(-WIDTH / 2, WIDTH / 2, width)
-    ys = np.linspace(-WIDTH / 2, WIDTH / 2, height) * height / width
+    ys = WIDTH / (width - 1) * (np.arange(height) - (height - 1) / 2)  # square pixels
     ell = np.log([[exposed(x, y) for x in xs] for y in ys])
     return ell - np.log(exposed(0.0, 0.0))
 

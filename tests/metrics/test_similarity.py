@@ -83,6 +83,8 @@ def test_images_that_do_not_fit_are_named(metric, unchecked):
         metric(image, jnp.ones((*SHAPE, 3)))
     with pytest.raises(ValueError, match="vmap"):
         metric(image[None], image[None])
+    with pytest.raises(ValueError, match=r"floats in \[0, 1\], got uint8"):
+        metric(image, jnp.ones(image.shape, jnp.uint8))
 
 
 def test_an_image_smaller_than_the_window_is_named():

@@ -105,6 +105,9 @@ def test_wilson_is_scipys(level):
         assert wilson_interval(int(k), int(n), level=level) == (low[i], high[i])
     assert (low >= 0).all()
     assert (high <= 1).all()
+    narrow = (np.array([n], np.int32) for n in (50_000, 60_000))  # k² has more than 32 bits
+    large = np.concatenate(wilson_interval(*narrow, level=level))
+    np.testing.assert_array_equal(large, wilson_interval(50_000, 60_000, level=level))
 
 
 @pytest.mark.parametrize("mid_p", [False, True])
