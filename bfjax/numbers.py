@@ -193,7 +193,9 @@ def check_numbers(
                 outside = outside | ~holds(found, bound)
         if outside.any():
             got = f"{found[outside][0]} of image {outside.argmax()}" if found.ndim else value
-            raise ValueError(f"{name} must {_within(above, at_least, at_most, below)}, got {got}")
+            too_large = above is None and below == math.inf and np.isposinf(found[outside]).all()
+            must = "be finite" if too_large else _within(above, at_least, at_most, below)
+            raise ValueError(f"{name} must {must}, got {got}")
 
 
 def _short(value: Any) -> str:
@@ -208,8 +210,7 @@ def _within(*bounds: float | None) -> str:
         if above == 0:
             return "be positive" if below is None else "be positive and finite"
         if at_least is not None:
-            least = "not be negative" if at_least == 0 else f"be at least {at_least:g}"
-            return least if below is None else f"{least}, and be finite"
+            return "not be negative" if at_least == 0 else f"be at least {at_least:g}"
     low = f"[{at_least:g}" if above is None else f"({above:g}"
     return f"be in {low}, " + (f"{at_most:g}]" if below is None else f"{below:g})")
 

@@ -44,10 +44,11 @@ def parse(
       >>> parse(DemoConfig, ["--seed", "3"], command="demo").seed
       3
     """
-    given = [] if file is None else _arguments(config, file)
+    given, positional = ([], {}) if file is None else _arguments(config, file)
     return tyro.cli(
         config,
         args=[*given, *arguments],
+        default=_with(config, positional) if positional else None,
         prog=f"bfjax {command}",
         description=f"{inspect.getdoc(config)}{_NOTE}",
     )
@@ -80,14 +81,29 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _arguments(config: type, file: Path) -> list[str]:
-    """What a file says, as the command line would say it: one reading of types for both."""
+def _with(config: type, positional: dict[str, Path]) -> Any:
+    """The options by default, with what a file says and the command line says without a name."""
+    made = object.__new__(config)  # it may lack what the command line says
+    for field in dataclasses.fields(config):
+        known = positional.get(field.name, field.default)
+        if known is dataclasses.MISSING:
+            made_by = field.default_factory
+            known = tyro.MISSING if made_by is dataclasses.MISSING else made_by()
+        object.__setattr__(made, field.name, known)
+    return made
+
+
+def _arguments(config: type, file: Path) -> tuple[list[str], dict[str, Path]]:
+    """What a file says, as the command line would say it: one reading of types for both.
+
+    Beside it, by name, what the command line says without one: there its own takes its place.
+    """
     try:
         told = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is no TOML file: {error}") from error
     hints = typing.get_type_hints(config, include_extras=True)
-    positional: list[str] = []
+    positional: dict[str, Path] = {}
     words: list[str] = []
     for name, value in told.items():
         if name not in hints:
@@ -96,7 +112,7 @@ def _arguments(config: type, file: Path) -> list[str]:
             raise ValueError(f"{file}: {name} is no option of the command{instead}")
         option = f"--{name.replace('_', '-')}"
         if hints[name] == tyro.conf.Positional[Path]:
-            positional.append(str(value))
+            positional[name] = Path(value)
         elif isinstance(value, bool):
             words.append(option if value else f"--no-{option[2:]}")
         elif isinstance(value, list):
@@ -105,4 +121,4 @@ def _arguments(config: type, file: Path) -> list[str]:
             words += [option, *(str(word) for pair in value.items() for word in pair)]
         else:
             words.append(f"{option}={value}")
-    return [*positional, *words]
+    return words, positional

@@ -191,7 +191,7 @@ def parse(data: bytes, name: str, *, remarks: list[str] | None = None) -> Any:
     if (start := _start(data)) is None:
         raise ImageError(f'{name}: no DICOM file ("DICM" is missing at byte 128)')
     data = data[start:]
-    _refuse_deflated_bomb(data, name)
+    refuse_deflated_bomb(io.BytesIO(data), name)
     dataset = importlib.import_module("pydicom").dcmread(io.BytesIO(data), force=True)
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise ImageError(f"{name}: float pixels have no known range; store integers")
@@ -228,16 +228,25 @@ def _name_syntax(dataset: Any, name: str, remarks: list[str]) -> None:
     remarks.append(f"it names no transfer syntax; read as {chosen.name}")
 
 
-def _refuse_deflated_bomb(data: bytes, name: str) -> None:
-    """A deflated file is inflated as a whole, before pydicom knows its size."""
+def refuse_deflated_bomb(file: Any, name: str) -> None:
+    """A deflated file is inflated as a whole, before pydicom knows its size, even for its header.
+
+    Args:
+      file: opened; it stays at its beginning.
+      name: of it.
+
+    Raises:
+      ImageError: it inflates to more than Pillow's `Image.MAX_IMAGE_PIXELS` of two bytes.
+    """
     reader = importlib.import_module("pydicom.filereader")
-    file = io.BytesIO(data)
-    file.seek(132 if data[128:132] == b"DICM" else 0)
+    file.seek(132 if file.read(132)[128:] == b"DICM" else 0)
     meta = reader.read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
     limit = Image.MAX_IMAGE_PIXELS
-    if limit is None or meta.get("TransferSyntaxUID") != _DEFLATED:
-        return
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflater.decompress(file.read(), 2 * limit + 2**24)  # two bytes a pixel, and a header
-    if inflater.unconsumed_tail:
-        raise ImageError(f"{name}: inflates to more than {limit} pixels (a decompression bomb?)")
+    if limit is not None and meta.get("TransferSyntaxUID") == _DEFLATED:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        inflater.decompress(file.read(), 2 * limit + 2**24)  # two bytes a pixel, and a header
+        if inflater.unconsumed_tail:
+            raise ImageError(
+                f"{name}: inflates to more than {limit} pixels (a decompression bomb?)"
+            )
+    file.seek(0)

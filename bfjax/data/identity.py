@@ -14,7 +14,7 @@ import re
 import unicodedata
 from typing import Any, NamedTuple
 
-from bfjax.data.dicom import guarded
+from bfjax.data.dicom import guarded, refuse_deflated_bomb
 from bfjax.data.image import ImageError
 
 _STANDARD = "1.2.840.10008."  # UIDs of the standard itself, which name kinds of things
@@ -118,6 +118,7 @@ def _header(file: Any) -> Any:
     """All of a file before its pixels, or `None` where that cannot be read."""
     try:
         with guarded(""):
+            refuse_deflated_bomb(file, "")
             dataset = importlib.import_module("pydicom").dcmread(
                 file, stop_before_pixels=True, force=True
             )

@@ -90,7 +90,14 @@ def decode(file: bytes | str | os.PathLike[str], name: str | None = None) -> Gre
 
 
 def _with_pillow(data: bytes, name: str, remarks: list[str]) -> Turned:
-    with Image.open(io.BytesIO(data)) as opened:
+    try:
+        image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{name}: {str(error).rstrip('.')}; if the file is trusted, raise "
+            "PIL.Image.MAX_IMAGE_PIXELS"
+        ) from error
+    with image as opened:
         _refuse(opened, name)
         if opened.format == "PNG":
             grey = png.decode_png(opened, data, remarks)

@@ -201,8 +201,12 @@ def read_groups(path: Path, tree: Tree, prefix: str, files: Sequence[str]) -> li
     plain = [re.sub(r"\W|_", "", name.lower()) for name in table.header]
     by_name = [next((plain.index(n) for n in known if n in plain), None)
                for known in (_FILES, _PATIENTS)]  # fmt: skip
-    file = 0 if by_name[0] is None else by_name[0]
-    patient = by_name[1] if by_name[1] is not None or len(plain) != 2 else 1 - file
+    file, patient = by_name
+    if len(plain) == 2:  # the other one
+        file = 1 - patient if file is None and patient is not None else file or 0
+        patient = 1 - file if patient is None else patient
+    elif file is None:
+        file = next((i for i in range(len(plain)) if i != patient), 0)
     if patient is None or patient == file:
         raise ValueError(
             f"{path} has no column PatientID, subject_id or patient among {', '.join(table.header)}"

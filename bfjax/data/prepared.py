@@ -126,10 +126,11 @@ class PreparedSource(Source):
 
     @functools.cached_property
     def _metadata(self) -> tuple[list[str], Int64[np.ndarray, " records"], list[str]]:
-        stored = [self._records[i] for i in range(len(self))]
-        labels = np.array([record["label"] for record in stored], np.int64)
-        names, groups = ([r[key].decode() for r in stored] for key in ("name", "group"))
-        return names, labels, groups
+        known = ("name", "label", "group")  # a record holds its image too
+        stored = ([self._records[i][key] for key in known] for i in range(len(self)))
+        names, labels, groups = zip(*stored, strict=True)
+        texts = ([text.decode() for text in column] for column in (names, groups))
+        return next(texts), np.array(labels, np.int64), next(texts)
 
     def __getstate__(self) -> dict[str, Any]:
         # open files do not travel to Grain's worker processes; each opens its own

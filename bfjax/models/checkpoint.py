@@ -94,13 +94,15 @@ def save(
 
     Raises:
       ValueError: the model is folded or of no known architecture, the metadata would overwrite
-        what `save` itself writes, or a weight is too large for `dtype`.
+        what `save` itself writes, or a weight is not finite, or too large for `dtype`.
     """
     folder = Path(path)
     name = name_of(model)
     config = dataclasses.asdict(model.config)  # pyrefly: ignore[missing-attribute, bad-argument-type]
     weights = {n: np.asarray(w) for n, w in weights_of(model).items()}
     check_weights(weights_of(abstract(name, **config)), weights, source="a folded model")
+    if broken := [n for n, w in weights.items() if not np.isfinite(w).all()]:
+        raise ValueError(f"the model holds NaN or infinity in {broken[0]}: train it anew")
     weights = {n: _rounded(n, w, dtype) for n, w in weights.items()}
     metadata = dict(metadata or {})
     metadata["class_names"] = tuple(metadata.get("class_names", ()))

@@ -28,6 +28,11 @@ class ConvNetConfig(Settings):
     mean: Sequence[float] = (0.5,)
     std: Sequence[float] = (0.5,)
 
+    def __post_init__(self):
+        super().__post_init__()
+        if int(_LAYERS[0][1] * self.width) < 1:
+            raise ValueError(f"width must leave each layer a channel, got {self.width}")
+
 
 class ConvNet(Classifier):
     """Six 3×3 convolutions and a global average: images in [0, 1] to logits.

@@ -117,24 +117,43 @@ def _refuse(path: Path) -> None:
     raise ValueError(f"{path} {told}, and save it with {_SAVE}")
 
 
+_PLAIN = re.compile(
+    r"archive_format|archive_version|byteorder|version|\.data/\w+"
+    r"|data/(?:weights|constants)/(?:weight|tensor)_\d+"
+)
+"""Parts that hold numbers or a word, and are read as they are."""
+
+
 def _harmless(path: Path) -> io.BytesIO:
-    """The archive without what PyTorch would unpickle or evaluate."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(made, "w") as harmless:
+    """The archive without what PyTorch would unpickle or evaluate.
+
+    What is kept is listed: PyTorch finds a part in capital letters too, and unpickles some that no
+    network needs.
+    """
+    kept: dict[str, bytes] = {"data/sample_inputs/model.pt": b""}  # pickled, and needed by nobody
+    with zipfile.ZipFile(path) as archive:
+        root = archive.namelist()[0].partition("/")[0]  # as PyTorch takes it
         for name in archive.namelist():
-            part, content = name.partition("/")[2], archive.read(name)
+            folder, _, part = name.partition("/")
+            if folder != root:
+                continue
+            content = archive.read(name)
             if re.match(r"data/(weights|constants)/.*\.pt$|data/aotinductor/", part):
                 raise ValueError(
                     f"its {part} is pickled or compiled code, which is not read: export it anew, "
                     "with a newer PyTorch"
                 )
-            if part.startswith("data/sample_inputs/"):
-                content = b""  # pickled, and needed by nobody
-            elif re.match(r"data/(weights|constants)/.*\.json$", part):
+            if re.fullmatch(r"data/(weights|constants)/\w+_config\.json", part):
                 _check_weights(json.loads(content)["config"])
-            elif part.startswith("models/"):
+            elif part == "models/model.json":
                 content = json.dumps(_checked(json.loads(content))).encode()
-            harmless.writestr(name, content)
+            elif not _PLAIN.fullmatch(part):
+                continue
+            kept[part] = content
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as harmless:
+        for part, content in kept.items():
+            harmless.writestr(f"{root}/{part}", content)
     made.seek(0)
     return made
 

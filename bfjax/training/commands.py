@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from bfjax.evaluation import (
     tabulate,
     without_bad_files,
 )
+from bfjax.numbers import check_numbers
 from bfjax.training import exported, loop, resume
 from bfjax.training.augmentation import Augmentation
 from bfjax.training.config import ExportConfig, TrainConfig
@@ -137,6 +139,12 @@ def make_plan(config: TrainConfig, source: data.Source) -> tuple[Plan, TrainStat
       FileNotFoundError: there are no such initial weights.
     """
     options = vars(config)
+    check_numbers(at_least=1, batch_size=config.batch_size)
+    check_numbers(at_least=0, seed=config.seed)
+    check_numbers(above=0, below=math.inf, clip_norm=config.clip_norm)
+    rates = {k: options[k] for k in ("learning_rate", "head_learning_rate", "weight_decay")}
+    check_numbers(at_least=0, below=math.inf, optional=True, **rates)
+    check_numbers(at_least=0, below=1, **{k: options[k] for k in ("label_smoothing", "average")})
     hardening = Hardening(**{name: options[name] for name in Hardening.names()})
     training, held = split_source(source, fraction=config.validation, seed=config.seed)
     steps = len(training) // config.batch_size

@@ -57,5 +57,6 @@ def of_training(plan: Plan, state: TrainState) -> Estimate:
         )
         batches = len(plan.validation) / plan.batch_size
         took += epochs * (plan.steps * times[-1] + batches * seconds(judge))
-    kept = 2 * sum(x.nbytes for x in jax.tree.leaves(state))  # the newest two stay
+    # the newest two stay while one is written, each with the best weights so far
+    kept = 3 * sum(x.nbytes for x in jax.tree.leaves((state, state.kept)))
     return Estimate(str(plan.out), f"{plan.epochs} epochs of {plan.steps} steps", took, kept)

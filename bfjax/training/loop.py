@@ -132,10 +132,16 @@ def follow(plan: Plan, state: TrainState, test: data.Source) -> Metrics:
 
 def _ended(run: RunState, scores: dict[str, Metrics], plan: Plan, *, seconds: float) -> RunState:
     """The run after an epoch: its row in the log, and its weights if they are the best so far."""
+    loss = float(np.mean(floats(run.losses)))
+    if not np.isfinite(loss):
+        raise ValueError(
+            f"epoch {len(run.history) + 1}: the training loss is {loss}, the training diverged: "
+            f"delete {plan.out} and begin anew, with a smaller --learning-rate"
+        )
     row = {
         "epoch": len(run.history) + 1,
         "image_size": plan.side(len(run.history)),
-        "train_loss": float(np.mean(floats(run.losses))),
+        "train_loss": loss,
         **{f"{name}_{k}": v for name, m in scores.items() for k, v in _scalars(m).items()},
         "seconds": round(seconds, 1),
     }

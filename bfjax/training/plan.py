@@ -87,6 +87,11 @@ class Plan:
                 f"progressive sides go from {models.MIN_SIZE} to {size}, the image size, "
                 f"got {tuple(smaller)}"
             )
+        if len(smaller) >= self.epochs:
+            raise ValueError(
+                f"progressive sides are of fewer than all {self.epochs} epochs, the last of which "
+                f"are at {size}, got {tuple(smaller)}"
+            )
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience is a number of epochs, at least 1, got {self.patience}")
 

@@ -301,6 +301,7 @@ def test_equal_attacks_share_a_compilation():
         ({"step_size": 0.0}, "step_size must be positive and finite, got 0.0"),
         ({"initial_const": float("nan")}, "initial_const must be positive and finite, got nan"),
         ({"confidence": -1.0}, "confidence must not be negative, got -1.0"),
+        ({"confidence": float("inf")}, "confidence must be finite, got inf"),
     ],
 )
 def test_bad_options_are_named(options, word):

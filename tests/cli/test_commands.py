@@ -183,6 +183,18 @@ def test_options_come_from_a_file_and_the_command_line_has_the_last_word(capsys,
     assert (found["max_change"], found["measure"], found["seed"]) == ("None", False, 0)
 
 
+def test_a_folder_of_the_command_line_takes_the_place_of_that_in_a_file(capsys, tmp_path):
+    file = tmp_path / "options.toml"
+    file.write_text('dir = "one"\nmodel = "m"\n', encoding="utf-8")
+    for given, found in (((), "one"), (("other",), "other")):
+        status, out, _ = run(capsys, "explain", "--config", str(file), *given, "--print-config")
+        assert status == 0
+        assert tomllib.loads(out)["dir"] == found
+    file.write_text('model = "m"\n', encoding="utf-8")
+    with pytest.raises(SystemExit):  # there is still none
+        options.parse(ExplainConfig, [], command="explain", file=file)
+
+
 @pytest.mark.parametrize(
     "config",
     [

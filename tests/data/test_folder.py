@@ -1,3 +1,4 @@
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -176,6 +177,17 @@ def test_images_beside_class_folders_are_left_out_with_a_word(tmp_path):
     with pytest.warns(UserWarning, match=r"1 images of .* left out, such as c\.png"):
         source = load(tmp_path, "all")
     assert source.names == ["N/a.png", "P/b.png"]
+
+
+def test_a_name_that_no_record_holds_is_refused(tmp_path):
+    write_files(tmp_path, {"A/a.png": grey(9), "B/b.png": grey(9)})
+    odd = bytes(tmp_path) + b"/A/Lunge_\xfc.png"
+    Path(os.fsdecode(odd)).write_bytes(grey(9))
+    with pytest.raises(ValueError, match=r"udcfc\.png': no name in UTF-8, rename") as told:
+        load(tmp_path, "all", image_size=4)
+    str(told.value).encode()
+    Path(os.fsdecode(odd)).rename(tmp_path / "A" / "Lunge_ü.png")
+    assert len(load(tmp_path, "all", image_size=4)) == 3
 
 
 @pytest.mark.parametrize(

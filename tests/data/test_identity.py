@@ -8,6 +8,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
+from pydicom import uid
 
 from bfjax.data import ImageError, Subset, load, tells_patient
 from bfjax.data.identity import Identity, identity, tells
@@ -170,6 +172,15 @@ def test_a_header_that_cannot_be_read_might_say_anything(tmp_path):
     assert source.names == [f"A/{anonymous(cut)}", f"A/{anonymous(b'')}", "B/b.png"]
     with pytest.raises(ImageError, match="A/DOE"):  # for the eyes of the owner
         source[0]
+
+
+def test_a_bomb_is_not_inflated_for_its_header(monkeypatch):
+    bomb = dataset(np.zeros((8, 8), np.uint16), 12)
+    bomb.add_new(0x7FE10010, "OB", bytes(2**24))
+    data = written(bomb, uid.DeflatedExplicitVRLittleEndian)
+    assert identity(io.BytesIO(data)).certain
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert not identity(io.BytesIO(data)).certain
 
 
 def test_without_pydicom_uids_alone_are_known(tmp_path, monkeypatch):

@@ -144,6 +144,9 @@ def test_decompression_bomb(monkeypatch):
         decode(data, "big.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60_000)
     assert decode(data, "big.png").shape == (200, 300, 1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)  # three times as many: Pillow refuses
+    with pytest.raises(ImageError, match=r"^big\.png: .*60000 pixels.*MAX_IMAGE_PIXELS"):
+        decode(data, "big.png")
 
 
 def triangle(inputs: int, outputs: int) -> np.ndarray:

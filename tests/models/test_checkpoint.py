@@ -97,6 +97,15 @@ def test_a_folded_model_is_not_saved(model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_weights_that_are_not_finite_are_not_saved(model, tmp_path):
+    broken = models.registry.weights_of(model)
+    name = next(iter(broken))
+    weights = broken | {name: np.full(broken[name].shape, np.nan)}
+    with pytest.raises(ValueError, match=f"the model holds NaN or infinity in {name}"):
+        models.save(models.registry.with_weights(model, weights, source="the test"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_metadata_cannot_overwrite_what_save_writes(model, tmp_path):
     with pytest.raises(ValueError, match="sha256"):
         models.save(model, tmp_path, metadata={"sha256": "0"})

@@ -1,5 +1,6 @@
 import functools
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,6 +135,14 @@ def test_all_mismatches_are_told_at_once(tmp_path):
         "stem/kernel is (3, 3, 3, 9), not (3, 3, 3, 8)",
     ):
         assert part in str(caught.value)
+
+
+def test_a_file_of_no_layer_is_named(tmp_path):
+    model = models.build("mobilenet_v1", num_classes=7, channels=3, width=0.25)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kernel"] = np.ones(3)
+    with pytest.raises(ValueError, match=r"cannot read weights from .*a\.h5"):
+        models.load_pretrained(model, tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize("name", [*FILES, "ours.safetensors"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bfjax import models
+from bfjax.models import torch_files
 from tests.models.parity import draw_images, import_torch
 
 SIDE = 16
@@ -187,6 +188,43 @@ def test_samples_are_not_unpickled(tmp_path):
     assert not made.exists()
     pickle.loads(evil).close()  # what PyTorch itself would have done
     assert made.exists()
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["data/SAMPLE_INPUTS/model.pt", "DATA/sample_inputs/model.pt", "data/weights/WEIGHT_0",
+     "extra/anything.pt", "models/Model.json"],
+)  # fmt: skip
+def test_what_only_looks_like_a_part_is_left_out(tmp_path, part):
+    """PyTorch finds parts whatever their letters, and unpickles some."""
+    path, made = saved(tmp_path / "net.pt2", small()), tmp_path / "made"
+    with zipfile.ZipFile(path) as source:
+        parts = {name: source.read(name) for name in source.namelist()}
+    parts.pop("net/data/sample_inputs/model.pt")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+        archive.writestr(f"net/{part}", pickle.dumps(Touches(made)))
+    kept = zipfile.ZipFile(torch_files._harmless(path)).namelist()
+    assert len({name.lower() for name in kept}) == len(kept)
+    assert f"net/{part}" not in kept
+    assert models.load_torch(path).image_size == SIDE
+    assert not made.exists()
+
+
+def test_an_older_archive_that_says_it_is_a_newer_one_is_refused(tmp_path):
+    """PyTorch falls back to unpickling where the first part lies in no folder."""
+    import_torch()
+    made, path = tmp_path / "made", tmp_path / "net.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("version", "8.8")
+        archive.writestr("net/archive_format", "pt2")
+        for name in ("state_dict.pt", "constants.pt", "example_inputs.pt"):
+            archive.writestr(f"serialized_{name}", pickle.dumps(Touches(made)))
+        archive.writestr("serialized_exported_program.json", "{}")
+    with pytest.raises(ValueError, match=r"net\.pt2 cannot be used"):
+        models.load_torch(path)
+    assert not made.exists()
 
 
 def in_graph(change):

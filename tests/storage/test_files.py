@@ -31,6 +31,16 @@ def test_a_block_that_fails_leaves_the_file_as_it_was(tmp_path):
     assert [one.name for one in path.parent.iterdir()] == ["file.txt"]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o002, 0o664)])
+def test_files_have_the_rights_that_the_umask_leaves(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        storage.write_json(tmp_path / "file.json", {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file.json").stat().st_mode) == mode
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_no_room_names_the_file_and_says_what_to_do(tmp_path, code):
     told = f"no room for .*file.json .{os.strerror(code)}.*the same command goes on"

@@ -275,12 +275,26 @@ def test_patience_and_the_chosen_score(tmp_path, monkeypatch, changes, stopped, 
         ({"average": 1.0}, "average"),
         ({"progressive": (16,)}, r"\(16,\)"),
         ({"progressive": (32, 64)}, "from 32 to 32"),
+        ({"progressive": (32,), "epochs": 1}, r"fewer than all 1 epochs.*got \(32,\)"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"seed": -1}, "seed must not be negative, got -1"),
+        ({"clip_norm": -1.0}, "clip_norm must be positive and finite, got -1"),
+        ({"learning_rate": float("nan")}, "learning_rate must not be negative, got nan"),
+        ({"label_smoothing": 2.0}, r"label_smoothing must be in \[0, 1\), got 2"),
     ],
 )
 def test_settings_that_cannot_be_are_named(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         training.fit(config(tmp_path / "out", **changes), SOURCE, TEST)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_says_so_and_leaves_no_checkpoint(tmp_path):
+    settings = config(tmp_path / "out", learning_rate=1e30, clip_norm=1e30, warmup=0.0)
+    with pytest.raises(ValueError, match=r"the training loss is .*smaller --learning-rate"):
+        training.fit(settings, SOURCE, TEST)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
 @pytest.mark.slow

@@ -155,6 +155,12 @@ def test_bad_tables_of_patients_are_refused(tmp_path):
             _ = data.load(tmp_path / "r", "all", groups=table).groups
     table.write_text("f,p\na.png,1\nb.png,1\nc.png,2\na.png,1\n")  # said twice alike
     assert data.load(tmp_path / "r", "all", groups=table).groups == ["1", "1", "2"]
+    for text in (  # the other one, or the first of the others
+        "patient,scan\n1,a.png\n1,b.png\n2,c.png\n",
+        "patient,scan,day\n1,a.png,x\n1,b.png,y\n2,c.png,x\n",
+    ):
+        table.write_text(text)
+        assert data.load(tmp_path / "r", "all", groups=table).groups == ["1", "1", "2"]
 
 
 def test_what_is_noted_of_a_training_has_no_names_of_patients(tmp_path):

@@ -171,4 +171,5 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if problems:
             for rest in later:  # this attempt is lost: look at what else is wrong
                 problems += check(rest)
-            raise ImageError("\n".join([f"{len(problems)} unreadable files:", *problems]))
+            way = "mend or delete them, or give their folder to --data, with --skip-bad:"
+            raise ImageError("\n".join([f"{len(problems)} unreadable files; {way}", *problems]))
