@@ -29,6 +29,7 @@ import tyro
 
 from bfjax import attack, attacks, models, run_batch, storage
 from bfjax.storage import environment
+from experiments.cases import noted
 from experiments.inputs import Inputs, load
 
 RESULTS = Path(__file__).parent / "results"
@@ -41,7 +42,7 @@ def _minimal_bim() -> Any:
     return attack.minimal(make, num_tries=1, num_bisections=2)
 
 
-# name: (the attack, its gradients for each image, what of it was run)
+# name: (the attack, what of it was run)
 ATTACKS: dict[str, tuple[Callable[[], Any], str]] = {
     "bias field (Eq. 4-7)": (lambda: attacks.paper((224, 224)), "10 steps"),
     "BIM": (attacks.bim, "10 steps"),
@@ -91,15 +92,16 @@ def main(config: Config) -> None:
         command = [sys.executable, "-m", "experiments.attack_costs", "--only", name or "nothing"]
         options = ["--model", str(config.model), "--data", config.data]
         options += ["--batch-size", str(config.batch_size)]
-        options += ["--repetitions", str(config.repetitions)]
+        options += ["--repetitions", str(config.repetitions), "--seed", str(config.seed)]
         run = subprocess.run([*command, *options], check=True, capture_output=True, text=True)
         rows[name or "nothing"] = json.loads(run.stdout.splitlines()[-1])
         print(name or "nothing", rows[name or "nothing"], flush=True)
     floor = rows.pop("nothing")["peak_mib"]
-    network = models.load_config(config.model).architecture
+    record = models.load_config(config.model)
     lines = [
-        f"Batch of {config.batch_size}, 224 x 224, {network}, {environment()['device']}; median of "
-        f"{config.repetitions} runs. Memory: the largest resident size of the process, less the "
+        f"Batch of {config.batch_size}, 224 x 224, {record.architecture}, "
+        f"{environment()['device']}; median of {config.repetitions} runs. Memory: the largest "
+        "resident size of the process, less the "
         f"{floor:.0f} MiB of one that only predicts.",
         "",
         "| attack | what was run | seconds | memory in MiB |",
@@ -110,8 +112,8 @@ def main(config: Config) -> None:
         lines.append(f"| {name} | {ATTACKS[name][1]} | {row['seconds']:.2f} | {more:.0f} |")
     with storage.replacing(RESULTS / "attack_costs.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    summary = {"rows": rows, "predict_only_mib": floor, "run": environment()}
-    storage.write_json(RESULTS / "attack_costs.json", summary)
+    results = noted(config, [record]) | {"rows": rows, "predict_only_mib": floor}
+    storage.write_json(RESULTS / "attack_costs.json", results)
 
 
 def measure(config: Config) -> dict[str, Any]:

@@ -143,8 +143,7 @@ def main(config: Config) -> None:
     loaded = load(config)
     settings = {
         "checkpoint": loaded.record.sha256,
-        "data": Path(config.data).name,
-        "images": [config.num_images, config.seed],
+        "images": [loaded.sha256, config.num_images, config.seed, config.batch_size],
         "field": f"legendre, degree {DEGREE}",
         "steps": STEPS,
     }

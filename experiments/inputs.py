@@ -28,12 +28,13 @@ class Inputs:
 
 
 class Loaded(NamedTuple):
-    """The classifier, and the images in [0, 1], (n, h, w, c), with their labels."""
+    """The classifier, and the images in [0, 1], (n, h, w, c), with their labels and sha256."""
 
     record: Checkpoint
     predict: Predict
     images: np.ndarray
     labels: np.ndarray
+    sha256: str
 
 
 def load(config: Inputs) -> Loaded:
@@ -55,4 +56,5 @@ def load(config: Inputs) -> Loaded:
         seed=config.seed,
     )
     images = np.stack([data.to_float(source[i]["image"]) for i in range(len(source))])
-    return Loaded(record, models.load(config.model), images, np.asarray(source.labels))
+    predict, known = models.load(config.model), data.fingerprint(source)
+    return Loaded(record, predict, images, np.asarray(source.labels), known.sha256)

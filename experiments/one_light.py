@@ -52,8 +52,7 @@ def main(config: Config) -> None:
     loaded = loaded._replace(images=loaded.images[mixed], labels=loaded.labels[mixed])
     settings = {
         "checkpoint": loaded.record.sha256,
-        "data": Path(config.data).name,
-        "images": [judged, config.seed],
+        "images": [loaded.sha256, judged, config.seed],
         "steps": [config.num_steps, config.batch_size],
     }
     path = RESULTS / "one_light.json"

@@ -68,7 +68,7 @@ def main(config: Config) -> None:
     predict = as_pytree(loaded.predict)
     kept = ("num_images", "seed", "sigma", "num_samples", "num_draws", "num_tries", "num_steps")
     settings = {name: getattr(config, name) for name in kept}
-    settings |= {"checkpoint": loaded.record.sha256, "data": Path(config.data).name}
+    settings |= {"checkpoint": loaded.record.sha256, "images": loaded.sha256}
     before = storage.read_json(RESULTS / "proof_and_attack.json")
     found = before["found"] if before.get("settings") == settings else []
     one = _programs(config)

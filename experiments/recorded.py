@@ -118,12 +118,39 @@ def is_complete(
     Returns:
       Whether nothing is left to do.
     """
-    if found is None or not same_attack(found["settings"], text):
+    if found is None or not is_of(found, text):
         return False
     if measure and not found["settings"]["measure"]:
         return False
-    judged = {name: known["sha256"] for name, known in found["settings"]["models"].items()}
-    return judges.items() <= judged.items()
+    return judges.keys() <= judged_by(found, judges).keys()
+
+
+def is_of(found: Mapping[str, Any], text: str) -> bool:
+    """Whether a recorded cell is of an attack.
+
+    Args:
+      found: its summary.
+      text: the attack, as `bfjax evaluate` takes it.
+
+    Returns:
+      Whether it was made by what the text means today.
+    """
+    return same_attack(found["settings"], text)
+
+
+def judged_by(found: Mapping[str, Any], judges: Mapping[str, str]) -> dict[str, Any]:
+    """What some models made of a recorded cell, as they are now.
+
+    Args:
+      found: its summary.
+      judges: names of the models to the sha256 of their weights.
+
+    Returns:
+      Name to success; what a model of other weights saw under its name is left out.
+    """
+    known = {name: model["sha256"] for name, model in found["settings"]["models"].items()}
+    same = judges.items() & known.items()
+    return {name: rate for name, rate in found["targets"].items() if (name, known[name]) in same}
 
 
 def _prefix(judge: str, source: str) -> str:

@@ -155,9 +155,9 @@ def run(
                     if (out / attack / name / "summary.json").exists():
                         recorded.keep(out, attack, name)
         for attack, cells in found.items():
-            if (summary := recorded.summary(out, attack)) is not None:
-                targets = {n: rate for n, rate in summary["targets"].items() if n in judges}
-                cells[name] = summary | {"targets": targets}
+            summary = recorded.summary(out, attack)
+            if summary is not None and recorded.is_of(summary, attacks[attack]):
+                cells[name] = summary | {"targets": recorded.judged_by(summary, judges)}
     return found
 
 

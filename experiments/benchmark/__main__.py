@@ -169,11 +169,14 @@ def _key(spec: Spec) -> str:
     return json.dumps(spec, sort_keys=True)
 
 
-def stamp(config: Config) -> dict[str, str | None]:
-    """When, and on what, a row was measured: rows of several runs are kept together."""
+def stamp(config: Config) -> dict[str, Any]:
+    """When, on what, and of what a row was measured: rows of several runs are kept together."""
     return {
         "on": f"{environment()['processor']}, {datetime.date.today().isoformat()}",
         "before": commit(config.before) if config.before else None,
+        "batch_size": config.batch_size,
+        "repetitions": config.repetitions,
+        "versions": environment()["versions"] | {name: version(name) for name in PEERS},
     }
 
 

@@ -68,8 +68,7 @@ def markdown(results: dict[str, Any]) -> str:
     lines = [
         f"{run['processor']}, {run['device']}; {run['batches']}, "
         f"{run['settings'].get('side', 224)} x {run['settings'].get('side', 224)}, three channels, "
-        f"two classes, random weights; medians of up to {run['settings']['repetitions']} turns; "
-        f"{run['date']}.",
+        f"two classes, random weights; medians of {_turns(timed)} turns; {run['date']}.",
         "",
         "Our process keeps freed memory (`bfjax.memory`), as `bfjax` commands do. Peers run as",
         "they come; the second ratio is to the best of them when they keep it too.",
@@ -90,9 +89,19 @@ def markdown(results: dict[str, Any]) -> str:
     other = [f"{name} ({one['on']})" for name, one in measured.items() if one["on"] != now]
     if other:
         lines.append(f"Measured elsewhere or earlier: {'; '.join(other)}.\n")
+    known = {
+        f"{k} {v}" for one in measured.values() for k, v in one.get("versions", {}).items() if v
+    }
+    if known:
+        lines.append(f"Versions: {', '.join(sorted(known))}.\n")
     if results.get("left_out"):
         lines.append(f"Left out, as the time was up: {'; '.join(results['left_out'])}.")
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _turns(rows: dict[str, Any]) -> str:
+    counts = {len(one["seconds"]) for row in rows.values() for one in row["timings"].values()}
+    return " to ".join(str(n) for n in sorted({min(counts), max(counts)})) if counts else "no"
 
 
 def rounded(found: Any) -> Any:

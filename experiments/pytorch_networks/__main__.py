@@ -91,6 +91,8 @@ def main(config: Config) -> None:
         one = found.get(name, {})
         for part, measure in _parts(config, name).items():
             there = one.get(part, {})
+            if part == "speed":
+                made_with = made_with | {k: getattr(config, k) for k in _TIMED}
             if config.again or there.get("made_with") != made_with or "error" in there:
                 one[part] = _tried(measure) | {"made_with": made_with, "run": environment()}
                 found[name] = one
@@ -98,11 +100,14 @@ def main(config: Config) -> None:
                 write(found, config)
 
 
+_TIMED = ("batch_size", "repetitions")
+
+
 def _parts(config: Config, name: str) -> dict[str, Any]:
     parts: dict[str, Any] = {"parity": lambda: checks.check(name, seed=config.seed)}
     if config.time:
-        options = {k: getattr(config, k) for k in ("batch_size", "repetitions", "seed")}
-        parts["speed"] = lambda: timing.measure(name, **options)
+        options = {k: getattr(config, k) for k in _TIMED}
+        parts["speed"] = lambda: timing.measure(name, seed=config.seed, **options)
     return parts
 
 

@@ -208,12 +208,21 @@ def test_a_gpu_is_timed_at_the_best_batch_in_every_precision():
             assert {spec["dtype"] for spec in row.contenders.values()} == {dtype}
 
 
+ON_A_CPU_ALONE = (
+    {"name": "certificate", "times": 1},
+    {"name": "forward"},
+    {"name": "scan"},
+    {"name": "stream", "early_stop": True, "images": 2},
+    {"name": "sensitivity_maps", "steps": 1},
+)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of peers, when imported
 @pytest.mark.filterwarnings("ignore:Please import `gaussian_filter`:DeprecationWarning")
 @pytest.mark.parametrize("name", sorted(contenders.CONTENDERS))
-def test_what_a_gpu_is_asked_for_works(name):
-    """Once each, at a small size; PyTorch does not compile here."""
+def test_what_is_asked_of_each_contender_works(name):
+    """Once each, of few and mostly small images; PyTorch does not compile here."""
     if name in ("foolbox_torch", "torch_gradient", "torchattacks_bim"):
         import_torch()
     if name == "torchattacks_bim":
@@ -223,8 +232,9 @@ def test_what_a_gpu_is_asked_for_works(name):
     options = {"batches": (2,), "networks": ("mobilenet_v2",), "side": 32, "matrix": 16}
     rows = [row for group in gpu.groups({}, **options) for row in group]
     specs = [spec for row in rows for spec in (*row.contenders.values(), row.peak)]
+    specs += [{"network": "mobilenet_v2", "batch": 1, **spec} for spec in ON_A_CPU_ALONE]
     asked = {json.dumps(spec): spec for spec in specs if spec["name"] == name}
-    assert asked or name in ("certificate", "forward", "scan", "stream", "sensitivity_maps")
+    assert asked
     for spec in asked.values():
         told = {k: v for k, v in spec.items() if k not in ("name", "kept")}
         if told.get("layout") == "compile":

@@ -80,7 +80,7 @@ def test_cases_are_the_first_of_each_class_that_all_attacks_turn():
             logits[number, part] = result.logits
     turned = right & (logits.argmax(-1) != labels).all(0)
     assert 2 < turned.sum() < right.sum()
-    loaded = Loaded(None, predict, batch, labels)
+    loaded = Loaded(None, predict, batch, labels, "ab")
     found, searched = cases.find(pair, loaded, per_class=2, batch_size=8)
     for label in (0, 1):
         expected = np.flatnonzero(turned & (labels == label))[:2].tolist()

@@ -390,7 +390,8 @@ def test_calibration_finds_the_best_of_separable_readings_and_asks_once():
 )
 def test_a_record_serves_only_what_it_is_of(text, judges, measure, complete):
     known = {"attack": "bim", "measure": False, "models": {"a": {"sha256": "1"}}}
-    found = {"settings": known}
+    found = {"settings": known, "targets": {"a": {"rate": 0.5}}}
+    assert recorded.judged_by(found, judges) == ({} if "3" in judges.values() else found["targets"])
     assert recorded.is_complete(found, text, judges, measure=measure) == complete
     assert not recorded.is_complete(None, text, judges, measure=measure)
 

@@ -76,6 +76,7 @@ def _listed(words: Sequence[str]) -> str:
 
 def _group(group: Group, number: int) -> dict[str, Any]:
     settings, first = group.settings, group.audits[0]
+    sides = {one.audit["settings"]["image_size"] for one in group.audits}
     ranked = []
     for one in group.audits:
         row = one.audit["rows"][group.row]
@@ -99,6 +100,7 @@ def _group(group: Group, number: int) -> dict[str, Any]:
         "title": f"{_data(first.audit)}, {settings['split']} split",
         "digest": settings["images"][:8],
         "settings": settings,
+        "side": sides.pop() if len(sides) == 1 else None,
         "lead": _lead(group),
         "row": figure.ROWS.get(group.row, group.row),
         "ranges": [(f"{rho:g}", range_in_words(rho)) for rho in settings["ranges"]],

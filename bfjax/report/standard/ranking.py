@@ -24,7 +24,7 @@ class Group(NamedTuple):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Those that all have."""
+        """Those of the first, in much of which all are alike."""
         return self.audits[0].audit["settings"]
 
 
@@ -50,7 +50,10 @@ _ALIKE: dict[str, Callable[[dict[str, Any]], Any]] = {
     ),
     "exposures": ranked_by,
     "number of random lights": lambda audit: audit["settings"].get("num_random"),
-    "steps of the universal light": lambda audit: audit["settings"].get("universal_steps"),
+    "universal light": lambda audit: (
+        (steps := audit["settings"].get("universal_steps"))
+        and (steps, audit["settings"].get("fit_images"), audit["settings"]["exposures"][0])
+    ),
 }
 """What audits must have in common to be ranked against each other."""
 
