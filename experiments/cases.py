@@ -53,7 +53,7 @@ def find(
     Returns:
       The cases, the classes in turn, and how many images were attacked until all were found.
     """
-    _, predict, images, labels = loaded
+    _, predict, images, labels, _ = loaded
     classes = np.unique(labels)
     order = _in_turn([np.flatnonzero(labels == c).tolist() for c in classes])
     found: dict[int, list[Case]] = {int(c): [] for c in classes}

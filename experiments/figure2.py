@@ -48,7 +48,7 @@ class Config(Inputs):
 def main(config: Config) -> None:
     """Attacks, then draws and summarises."""
     loaded = load(config)
-    record, predict, images, labels = loaded
+    record, predict, images, labels, _ = loaded
     attack = attacks.bim(domain="log", step_size=config.step_size)
     clean, logits, flags = [], [], []
     with progress.bar() as bar:

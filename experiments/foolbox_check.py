@@ -42,7 +42,7 @@ class Config(Inputs):
 
 def main(config: Config) -> None:
     """Compares, prints and writes."""
-    record, predict, images, labels = load(config)
+    record, predict, images, labels, _ = load(config)
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     model, foolbox = _foolbox_model(predict)
     criterion = foolbox.criteria.Misclassification(labels)

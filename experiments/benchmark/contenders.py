@@ -167,8 +167,9 @@ def stream(network: str, batch: int, early_stop: bool, images: int = 32) -> Work
     untrained, (values, _) = _ours(network), _batch(images)
     logits = jax.vmap(untrained)(values)
     # about their mean, so that its answers differ from image to image and some steps change them
-    predict = jax.tree_util.Partial(_about, untrained, logits.mean(0))
-    labels = np.asarray((logits - logits.mean(0)).argmax(-1), np.int32)
+    centre = logits.mean(0)
+    predict = jax.tree_util.Partial(_about, untrained, centre)
+    labels = np.asarray((logits - centre[None]).argmax(-1), np.int32)
     made = attacks.bias_field((SIZE, SIZE), num_steps=STEPS, early_stop=early_stop)
     taken: list[int] = []
 

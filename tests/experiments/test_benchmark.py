@@ -209,7 +209,7 @@ def test_a_gpu_is_timed_at_the_best_batch_in_every_precision():
 
 
 ON_A_CPU_ALONE = (
-    {"name": "certificate", "times": 1},
+    {"name": "certificate", "times": 2},
     {"name": "forward"},
     {"name": "scan"},
     {"name": "stream", "early_stop": True, "images": 2},
