@@ -30,7 +30,7 @@ from bfjax.evaluation import gallery, load_run
 from bfjax.evaluation.maps import (
     COLOURS,
     ExplainConfig,
-    batches,
+    as_maps,
     blended,
     draw_thirds,
     explain_attack,
@@ -145,7 +145,7 @@ def explain(config: Config, model: Path, fooled: int) -> Explained:
     )
     summary = explain_attack(few)
     table = storage.read_shards(folder / "explain" / "shards")
-    maps = np.concatenate(list(batches(table)))
+    maps = as_maps(table)
     run, indices = load_run(folder, where=config.data), table["index"].to_pylist()
     made = [run.rebuild(row) for row in indices]
     images = np.array([(one.image, one.adversarial) for one in made])

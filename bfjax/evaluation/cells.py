@@ -83,8 +83,19 @@ class Cell:
             columns = storage.shard_columns(self.shard(start))
             if self.yet_to_judge(columns):
                 stored = any(name.startswith(storage.PARAMS) for name in columns)
+                if not stored:
+                    self._refuse_to_lose(columns)
                 (unjudged if stored else missing).append(start)
         return missing, unjudged
+
+    def _refuse_to_lose(self, columns: Sequence[str]) -> None:
+        """A shard that is made anew holds no more than the models say that are named now."""
+        judged = {name.rpartition(":")[0] for name in columns if name.endswith("clean_prediction")}
+        if lost := sorted(judged - {self.prefix(t).rstrip(":") for t in self.targets}):
+            raise ValueError(
+                f"{self.out} holds what {lost[0]} said, and not what makes its images again: name "
+                f"{lost[0]} among the models that judge, too, or choose another --out"
+            )
 
     def yet_to_judge(self, columns: Sequence[str]) -> list[Target]:
         """The models of which there is nothing among some columns."""

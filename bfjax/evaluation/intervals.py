@@ -24,15 +24,15 @@ def mean_auc(
     For two classes whose scores are ±s it is the AUC itself. An AUC is a mean of placements (the
     share of the other kind that an image is ranked rightly against), so its variance is that of
     each image's placements divided by how many are of its kind; the interval is symmetric in
-    log(A / (1 − A)), to stay within (0, 1). At exactly 0 or 1, where that variance vanishes, it is
-    Wilson's for as many images as the rarest class has.
+    log(A / (1 − A)), to stay within (0, 1). Where all are 0 or all 1, and that variance vanishes,
+    it is Wilson's for as many images as the rarest class has. One image alone tells no variance.
 
     Args:
       scores: (n, k), column c higher where class c is likelier.
       labels: (n,), the true classes.
 
     Returns:
-      The AUC and its interval; all NaN where a class has no image.
+      The AUC and its interval; all NaN where a class has no image, the ends where one has but one.
 
     Example:
       >>> scores = np.array([0.1, 0.4, 0.4, 0.8])
@@ -47,22 +47,23 @@ def mean_auc(
     counts = np.bincount(labels, minlength=k)
     if not counts.all():
         return float("nan"), (float("nan"), float("nan"))
-    total, influence = 0.0, np.zeros(n)
+    areas, influence = np.zeros(k), np.zeros(n)
     for c in range(k):
         positive = labels == c
         placed = _placements(scores[:, c], positive)
-        area = placed[positive].mean()
-        total += area / k
+        areas[c] = area = placed[positive].mean()
         kind = np.where(positive, counts[c], n - counts[c])
         # n / (n - 1) of each kind: the unbiased variance, as DeLong's
-        influence += (placed - area) / kind * np.sqrt(kind / np.maximum(kind - 1, 1)) / k
-    if total in (0.0, 1.0):
-        rarest = int(counts.min())
-        return float(total), wilson_interval(round(total * rarest), rarest, level=LEVEL)
+        influence += (placed - area) / np.sqrt(kind * np.maximum(kind - 1, 1)) / k
+    total, rarest = float(areas.mean()), int(counts.min())
+    if (areas == 0).all() or (areas == 1).all():
+        return total, wilson_interval(round(total) * rarest, rarest, level=LEVEL)
+    if rarest < 2:
+        return total, (float("nan"), float("nan"))
     error = np.sqrt((influence**2).sum()) / (total * (1 - total))
     ends = np.log(total / (1 - total)) + np.array([-1, 1]) * _Z * error
     low, high = 1 / (1 + np.exp(-ends))
-    return float(total), (float(low), float(high))
+    return total, (float(low), float(high))
 
 
 def _placements(
@@ -137,3 +138,42 @@ def paired(differences: Float[np.ndarray, " n"]) -> dict[str, float | None]:
     reach = None if error is None else float(stats.t.ppf(0.975, n - 1)) * error
     ends = (None, None) if reach is None else (mean - reach, mean + reach)
     return {"mean": mean, "low": ends[0], "high": ends[1]}
+
+
+def paired_shares(
+    first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]
+) -> dict[str, float | None]:
+    """The difference of two shares of the same images, with Newcombe's 95 % interval.
+
+    With Wilson's intervals (l, u) of both shares p, and φ their correlation over the images, the
+    lower end is p₁ − p₂ − √(δ₁² − 2 φ δ₁ ε₂ + ε₂²), δ₁ = p₁ − l₁ and ε₂ = u₂ − p₂; the upper one
+    likewise, with δ and ε exchanged.
+
+    Args:
+      first: (n,), whether each image is one.
+      second: (n,), the same of the other share.
+
+    Returns:
+      `mean`, `low` and `high`.
+
+    Example:
+      >>> {k: round(v, 2) for k, v in paired_shares(np.ones(4, bool), np.zeros(4, bool)).items()}
+      {'mean': 1.0, 'low': 0.31, 'high': 1.0}
+
+    Reference: Newcombe, Improved Confidence Intervals for the Difference Between Binomial
+    Proportions Based on Paired Data, Statistics in Medicine 17, 1998, method 10 (without its
+    correction of φ for continuity).
+    """
+    n, shares = len(first), np.array([first.mean(), second.mean()])
+    ends = np.array([wilson_interval(int(one.sum()), n, level=LEVEL) for one in (first, second)])
+    down, up = shares - ends[:, 0], ends[:, 1] - shares
+    spread = np.sqrt(np.prod(shares * (1 - shares)))
+    covariance = np.mean(first & second) - np.prod(shares)
+    phi = covariance / spread if spread > 0 else 0.0
+    mean = shares[0] - shares[1]
+
+    def reach(one: float, other: float) -> float:
+        return float(np.sqrt(max(one**2 - 2 * phi * one * other + other**2, 0.0)))
+
+    low, high = mean - reach(down[0], up[1]), mean + reach(up[0], down[1])
+    return {"mean": float(mean), "low": float(low), "high": float(high)}

@@ -11,8 +11,11 @@ from bfjax import data, progress, storage
 
 LIST = "skipped.csv"
 
-# of an attack, an evaluation, a training, whole or begun
-_RESULTS = ("summary.json", "shards/*.parquet", "*/*/shards/*.parquet", "config.json", "training/*")
+# of an attack, an evaluation, a training, an audit, a certificate, whole or begun
+_RESULTS = (
+    *("summary.json", "shards/*.parquet", "*/*/shards/*.parquet", "config.json", "training/*"),
+    *("*/shards/*/*.parquet", "*/shards/*.parquet"),
+)
 _MANY = 1000  # files, which take their time
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 from jaxtyping import Float
 
 from bfjax import storage
 from bfjax.evaluation import gallery, load_run
+from bfjax.evaluation.maps import map_of
 from bfjax.report import pictures
 from bfjax.report.loading import Run
 
@@ -90,7 +87,8 @@ def draw(number: int, run: Run, rows: list[int], *, where: str | None) -> Iterat
     whole = load_run(run.folder, settings=run.settings, where=where)
     for row in rows:
         made, known = _Made(*whole.rebuild(row)), whole.rows[row]
-        letters, panels = zip(*_panels(made, sensitivity(run.folder, row)), strict=True)
+        sensitive = map_of(run.folder / "explain" / "shards", row)
+        letters, panels = zip(*_panels(made, sensitive), strict=True)
         facts = {
             "run": number,
             "file": known["file"],
@@ -105,34 +103,6 @@ def draw(number: int, run: Run, rows: list[int], *, where: str | None) -> Iterat
             "panels": "".join(letters),
         }
         yield Case(f"{number:02d}-{row:07d}.webp", facts, pictures.join(panels))
-
-
-def sensitivity(folder: Path, row: int) -> Float[np.ndarray, "h w"] | None:
-    """Where the attack on one image works (Eq. 8), if that was computed.
-
-    Args:
-      folder: of the run; maps lie in explain/shards/*.parquet, with the columns `index`, `map`
-        (row by row), `height` and `width`.
-      row: which image.
-
-    Returns:
-      (h, w), or `None`.
-    """
-    path = _shards(tuple(sorted((folder / "explain" / "shards").glob("*.parquet")))).get(row)
-    if path is None:
-        return None
-    found = pa.parquet.read_table(path, filters=[("index", "=", row)]).to_pylist()[0]
-    return np.asarray(found["map"], np.float64).reshape(found["height"], found["width"])
-
-
-@functools.lru_cache(maxsize=8)
-def _shards(paths: tuple[Path, ...]) -> dict[int, Path]:
-    """Which shard holds which image."""
-    return {
-        index: path
-        for path in paths
-        for index in pa.parquet.read_table(path, columns=["index"])["index"].to_pylist()
-    }
 
 
 class _Made(NamedTuple):

@@ -262,7 +262,8 @@
     if (event.target === dialog) dialog.close(); // the dimmed page around it
   });
   dialog.addEventListener("keydown", (event) => {
-    if (event.target === split || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.target === split || event.target.closest(".wide")) return; // which they move
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.key === "ArrowLeft") move(-1);
     if (event.key === "ArrowRight") move(1);
   });

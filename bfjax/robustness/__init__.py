@@ -25,7 +25,7 @@ Those of one image are mapped over batches by `jax.vmap`:
     [0.06, 0.06]
 """
 
-from bfjax.robustness.audit import FLAGS, Audit, audit
+from bfjax.robustness.audit import Audit, audit
 from bfjax.robustness.certificate import Certificate, certify
 from bfjax.robustness.corrections import (
     correct_homomorphic,
@@ -34,6 +34,7 @@ from bfjax.robustness.corrections import (
     straight_through,
 )
 from bfjax.robustness.exposure_scan import ExposureScan, scan_exposures
+from bfjax.robustness.flags import FLAGS
 from bfjax.robustness.hardest import MAX_STEPS, Hardest, hardest
 from bfjax.robustness.judging import ATTACKERS, Judged, judge_correction
 from bfjax.robustness.machine import misuse

@@ -15,24 +15,10 @@ from bfjax.field import Encoding
 from bfjax.numbers import Number
 from bfjax.robustness import programs
 from bfjax.robustness.exposure_scan import is_exposure_alone
-from bfjax.robustness.random_search import RandomSearch, margin_of
+from bfjax.robustness.random_search import margin_of
 from bfjax.robustness.smallest_range import parts
 from bfjax.robustness.threat import TIERS, Exposure, Threat, light
-from bfjax.types import Predict, PRNGKey, as_key, as_pytree
-
-FLAGS = {
-    "randomised": "The classifier answers the same image differently: every rate is of its luck "
-    "too, and gradients point elsewhere each time. Test it with its randomness fixed.",
-    "probabilities": "All answers lie in [0, 1]: of probabilities losses and margins are wrong. "
-    "Give logits, or bfjax.models.from_probabilities.",
-    "zero_gradient": "The margin has no slope at these images: gradients say nothing about them, "
-    "and what the search without gradients finds is all that is known.",
-    "saturated": "The answer's probability is 1 in float32 at these images: the cross-entropy has "
-    "no slope there, and attacks that follow it find little. This test follows the margin too.",
-    "gradient_free": "These images were turned without gradients, by none of the attacks that "
-    "follow them: the gradient may be masked, and the classifier weaker than it looks.",
-}
-"""What each flag of an audit means."""
+from bfjax.types import Attack, Predict, PRNGKey, as_key, as_pytree
 
 
 class Audit(NamedTuple):
@@ -77,6 +63,7 @@ def audit(
     encoding: Encoding = "linear",
     gamma: Number = 0.29,
     batch_size: int = 16,
+    names: list[str] | None = None,
     key: PRNGKey,
     on_gradients: Callable[[float], object] | None = None,
 ) -> Audit:
@@ -101,6 +88,7 @@ def audit(
       encoding: of the grey values, see `bfjax.bias_field`.
       gamma: γ of `"log"`, likewise.
       batch_size: images at once.
+      names: what to call the images where one cannot be used; their numbers by default.
       key: of all that is random.
       on_gradients: called now and then with the gradients spent since, over all images.
 
@@ -122,7 +110,7 @@ def audit(
 
     Reference: Croce et al., *RobustBench*, NeurIPS 2021, for the manner of the test.
     """
-    check_batch(predict, images, labels)
+    check_batch(predict, images, labels, names=names)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if not tiers:
@@ -136,7 +124,8 @@ def audit(
         gamma=gamma,
     )
     spent = on_gradients or (lambda _: None)
-    test = _Test(as_pytree(predict), images, labels, threat, sorted(map(float, tiers)), batch_size)
+    rising = sorted(map(float, tiers))
+    test = _Test(as_pytree(predict), images, labels, threat, rising, batch_size, names)
     key = as_key(key)
     test.clean()
     spent(test.gradients.sum())
@@ -163,17 +152,16 @@ class _Test:
         threat: Threat,
         tiers: list[float],
         batch_size: int,
+        names: list[str] | None,
     ):
+        self.names = names or [f"image {i}" for i in range(len(images))]
         self.predict, self.images, self.labels, self.threat = predict, images, labels, threat
         self.tiers, self.batch_size = np.asarray(tiers), min(batch_size, len(images))
         self.limits = self.tiers * (1 + 1e-5)  # what is within a range may exceed it by rounding
         count = len(images)
         self.smallest, self.gradients = np.full(count, np.inf), np.zeros(count)
-        self.flags: dict[str, Any] = {
-            "zero_gradient": np.zeros(count, bool),
-            "gradient_free": np.zeros(count, bool),
-        }
-        self.survived = np.zeros(count, bool)
+        self.flags: dict[str, Any] = {}
+        self.survived, self.followed = np.zeros((2, count), bool)
 
     def batches(self, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """See `programs.batches`."""
@@ -190,13 +178,14 @@ class _Test:
                 answers.append(np.asarray(answer)[real])
             slopes.append(np.asarray(slope)[real])
         self.logits = np.concatenate(logits)
-        _check_answers(self.logits, np.arange(len(self.images)))
+        self.check_answers(self.logits, np.arange(len(self.images)))
         self.turned = self.logits.copy()
         self.worst = np.repeat(self.logits[None], len(self.tiers), 0)
         self.margins = np.repeat(self.margin(self.logits)[None], len(self.tiers), 0)
         self.smallest[self.wrong(self.logits)] = 0
         self.gradients += 2
-        self.flags["zero_gradient"] = np.concatenate(slopes) == 0
+        steep = np.concatenate(slopes)
+        self.flags["zero_gradient"] = ~((steep > 0) & np.isfinite(steep))
         self.flags["saturated"] = self.mapped(is_saturated, self.logits)
         self.flags["randomised"] = not np.array_equal(self.logits, np.concatenate(again))
         self.flags["probabilities"] = bool((self.logits >= 0).all() and (self.logits <= 1).all())
@@ -231,7 +220,9 @@ class _Test:
             for part in parts(num_steps):
                 state = programs.step(self.threat, self.predict, images, labels, state, part)
             found = programs.finish(self.threat, self.predict, images, labels, state)
-            self.offer(chosen[real], np.asarray(found.params)[real], np.asarray(found.logits)[real])
+            logits = np.asarray(found.logits)[real]
+            self.offer(chosen[real], np.asarray(found.params)[real], logits)
+            self.followed[chosen[real]] |= self.wrong(logits, chosen[real])
             self.gradients[chosen[real]] += num_steps
 
     def undecided(self) -> tuple[np.ndarray, np.ndarray]:
@@ -257,8 +248,8 @@ class _Test:
                 here, logits = chosen[real], np.asarray(result.logits)[real]
                 self.offer(here, np.asarray(result.params)[real], logits)
                 self.gradients[here] += programs.gradients(attack, result)[real]
-                if isinstance(attack, RandomSearch):
-                    self.flags["gradient_free"][here] |= self.wrong(logits, here)
+                if isinstance(attack, Attack):
+                    self.followed[here] |= self.wrong(logits, here)
         self.survived[undecided] = self.smallest[undecided] > limits[undecided]
 
     def of(self, chosen: np.ndarray) -> tuple[Array, Array]:
@@ -279,7 +270,7 @@ class _Test:
 
     def offer(self, chosen: np.ndarray, params: np.ndarray, logits: np.ndarray) -> None:
         """A light of each of some images: perhaps the worst within a range, or the least uneven."""
-        _check_answers(logits, chosen)
+        self.check_answers(logits, chosen)
         sizes = np.asarray(jax.vmap(self.threat.size)(jnp.asarray(params)))
         margins, wrong = self.margin(logits, chosen), self.wrong(logits, chosen)
         less = wrong & (sizes < self.smallest[chosen])
@@ -294,6 +285,8 @@ class _Test:
     def result(self, random: np.ndarray) -> Audit:
         """What was found."""
         wrong = self.smallest <= self.limits[:, None]
+        turned = (self.smallest > 0) & np.isfinite(self.smallest)
+        self.flags["gradient_free"] = turned & ~self.followed
         return Audit(
             self.tiers,
             self.logits,
@@ -307,11 +300,11 @@ class _Test:
             self.flags,
         )
 
-
-def _check_answers(logits: np.ndarray, chosen: np.ndarray) -> None:
-    unknown = np.isnan(logits).any(-1)
-    if unknown.any():
-        raise ValueError(
-            f"the classifier answers NaN at image {chosen[unknown][0]} or under light on it: "
-            "no class is right or wrong then"
-        )
+    def check_answers(self, logits: np.ndarray, chosen: np.ndarray) -> None:
+        """NaN is neither right nor wrong."""
+        unknown = np.isnan(logits).any(-1)
+        if unknown.any():
+            raise ValueError(
+                f"the classifier answers NaN at {self.names[chosen[unknown][0]]} or under light "
+                "on it: no class is right or wrong then"
+            )

@@ -63,6 +63,7 @@ def judge_correction(
     gamma: Number = 0.29,
     num_random: int = 32,
     batch_size: int = 16,
+    names: list[str] | None = None,
     key: PRNGKey,
     on_gradients: Callable[[float], object] | None = None,
 ) -> Judged:
@@ -85,6 +86,7 @@ def judge_correction(
       gamma: γ of `"log"`, likewise.
       num_random: lights of the adaptive attacker's `audit`.
       batch_size: images at once.
+      names: what to call the images where one cannot be used; their numbers by default.
       key: of all that is random.
       on_gradients: called now and then with the gradients spent since, over all images.
 
@@ -106,7 +108,7 @@ def judge_correction(
 
     Reference: Tramèr et al., *On Adaptive Attacks to Adversarial Example Defenses*, NeurIPS 2020.
     """
-    check_batch(predict, images, labels)
+    check_batch(predict, images, labels, names=names)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if not len(tiers):
@@ -137,6 +139,7 @@ def judge_correction(
         encoding=encoding,
         gamma=gamma,
         batch_size=batch_size,
+        names=names,
         key=jax.random.fold_in(key, len(rising)),
         on_gradients=on_gradients,
     )

@@ -127,6 +127,10 @@ def universal(
         if on_step is not None:
             jax.block_until_ready(raised)
             on_step(done + 1)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state[0]))):
+        raise ValueError(
+            "one light cannot be fitted: the classifier's gradient is NaN or infinite at some image"
+        )
     return Universal(state[0], jnp.stack(trace))
 
 

@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import bfjax
 from bfjax import data, models, storage
@@ -37,9 +39,16 @@ QUALITY = (
 def checkpoint(folder, *, seed=0, scale=30.0, **metadata):
     """A small network with random weights, sure enough of itself that attacks change its mind."""
     model = models.build("convnet", width=0.25, seed=seed)
-    model.head.kernel[...] = model.head.kernel[...] * scale
+    model.head.kernel[...] = model.head.kernel[...] * (1 if np.isnan(scale) else scale)
     known = {"class_names": CLASSES, "image_size": SIZE, "resize": "squash"}
-    return models.save(model, folder, metadata=known | metadata)
+    models.save(model, folder, metadata=known | metadata)
+    if np.isnan(scale):  # which `save` refuses
+        weights = folder / "model.safetensors"
+        save_file({name: w * np.nan for name, w in load_file(weights).items()}, weights)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="module")

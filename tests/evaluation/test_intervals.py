@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from bfjax.evaluation.intervals import calibration_error, mean_auc
+from bfjax.evaluation.intervals import calibration_error, mean_auc, paired_shares
 from bfjax.metrics import wilson_interval
 
 
@@ -68,6 +68,43 @@ def test_a_perfect_auc_is_not_certain():
     assert found == 1
     assert ends == wilson_interval(4, 4)
     assert ends[0] < 0.6
+
+
+@pytest.mark.parametrize("classes", range(3, 21))
+def test_a_perfect_auc_of_many_classes_is_exact(classes):
+    labels = np.repeat(np.arange(classes), 3)
+    found, ends = mean_auc(np.eye(classes)[labels], labels)
+    assert found == pytest.approx(1)
+    assert ends == wilson_interval(3, 3)
+
+
+def test_one_image_of_a_class_tells_no_variance():
+    scores, labels = np.append(np.arange(100.0), 89.5), np.append(np.zeros(100, int), 1)
+    found, ends = mean_auc(two(scores), labels)
+    assert found == pytest.approx(0.9)
+    assert np.isnan(ends).all()
+
+
+def test_the_difference_of_paired_shares_is_covered_as_often_as_it_says():
+    generator, hits, n = np.random.default_rng(0), [], 40
+    for _ in range(1500):
+        first = generator.uniform(size=n) < 0.9
+        second = np.where(generator.uniform(size=n) < 0.5, first, generator.uniform(size=n) < 0.4)
+        found = paired_shares(first, second)
+        assert -1 <= found["low"] <= found["mean"] <= found["high"] <= 1
+        hits.append(found["low"] <= 0.5 * (0.9 - 0.4) <= found["high"])
+    assert 0.93 < np.mean(hits) < 0.975
+
+
+def test_paired_shares_are_antisymmetric_and_never_certain():
+    generator = np.random.default_rng(1)
+    first, second = generator.uniform(size=(2, 12)) < 0.6
+    one, other = paired_shares(first, second), paired_shares(second, first)
+    assert [one[k] for k in ("mean", "low", "high")] == pytest.approx(
+        [-other[k] for k in ("mean", "high", "low")]
+    )
+    alike = paired_shares(np.ones(10, bool), np.ones(10, bool))
+    assert alike["low"] < 0 == alike["mean"] < alike["high"]
 
 
 def test_calibration_error_bin_by_bin():

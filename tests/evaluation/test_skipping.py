@@ -79,6 +79,17 @@ def test_a_run_that_goes_on_has_the_images_that_it_began_with(tmp_path):
     assert len(rows(tmp_path / "anew/records.csv")) == 7
 
 
+@pytest.mark.parametrize("shard", ["m/shards/fixed/0000000.parquet", "m/shards/0000000.parquet"])
+def test_an_audit_or_certificate_that_has_begun_goes_on_with_its_list(tmp_path, shard):
+    root, out = images(tmp_path / "images"), tmp_path / "out"
+    source = data.load(root, "all", image_size=SIDE)
+    kept, _ = without_bad_files(source, out / "skipped.csv", write=True)
+    write_files(root, {"0/bad0.png": png(9, (SIDE, SIDE), "left", 255, np.uint8)})  # mended
+    write_files(out, {shard: b""})
+    again, _ = without_bad_files(source, out / "skipped.csv", write=True)
+    assert again.names == kept.names
+
+
 def test_the_list_of_a_run_that_did_not_begin_is_not_followed(tmp_path, capsys):
     root, out = images(tmp_path / "images"), tmp_path / "out"
     assert run(root, out, "--skip-bad", "--num-steps", 0) == 1

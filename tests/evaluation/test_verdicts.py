@@ -86,6 +86,19 @@ def test_who_comes_later_finds_what_it_would_have_found_at_once(
     assert after["run"] == before["run"]  # of the attack, which was made then
 
 
+@pytest.mark.slow
+def test_what_cannot_be_made_again_is_not_lost(models, tmp_path):
+    """Without its pixels, a shard is made anew for a model that comes later."""
+    pixels = {"attacks": {"bim": "bim(num_steps=1)"}, "store_all": False}
+    run(models[:2], tmp_path, **pixels)
+    before = rows(tmp_path, "bim")
+    with pytest.raises(ValueError, match=r"holds what two said.*name two among the models"):
+        run([models[0], models[2]], tmp_path, **pixels)
+    assert rows(tmp_path, "bim") == before
+    found = run(models, tmp_path, **pixels)
+    assert set(found["attacks"]["bim"]["targets"]) == {"one", "two", "three"}
+
+
 def test_who_stays_away_leaves_what_it_said(models, whole, tmp_path):
     run(models[:2], tmp_path)
     found = run([models[0], models[2]], tmp_path)

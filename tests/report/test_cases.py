@@ -10,6 +10,7 @@ from PIL import Image
 
 from bfjax import data
 from bfjax.evaluation import EvaluateConfig, commands
+from bfjax.evaluation.maps import map_of
 from bfjax.report import cases, loading, pictures
 from tests.report.conftest import COUNT, RUN, SIZE, outcome, rows_of, write_map
 
@@ -52,14 +53,14 @@ def test_panels_show_the_images_and_the_map_where_there_is_one(drawn):
 
 
 def test_maps_are_read_by_their_index(tmp_path):
-    assert cases.sensitivity(tmp_path, 0) is None
+    assert map_of(tmp_path / "explain" / "shards", 0) is None
     rng = np.random.default_rng(0)
     maps = {3: rng.uniform(size=(4, 6)), 17: rng.uniform(size=(5, 2))}
     for row, values in maps.items():
         write_map(tmp_path, row, values)
     for row, values in maps.items():
-        np.testing.assert_array_equal(cases.sensitivity(tmp_path, row), values)
-    assert cases.sensitivity(tmp_path, 4) is None
+        np.testing.assert_array_equal(map_of(tmp_path / "explain" / "shards", row), values)
+    assert map_of(tmp_path / "explain" / "shards", 4) is None
 
 
 def test_all_cases_are_chosen_or_as_many_as_wanted(several):

@@ -168,6 +168,45 @@ def test_a_gradient_that_points_the_wrong_way_is_flagged():
     )
     assert found.wrong.all()
     assert found.flags["gradient_free"].all()
+    by_chance = audit(
+        lambda x: jnp.stack([score(x), jnp.float32(0)]),
+        np.full((1, 12, 12, 1), 0.5, np.float32),
+        np.zeros(1, int),
+        tiers=(0.2,),
+        num_random=64,
+        num_steps=4,
+        key=KEY,
+    )
+    assert (by_chance.random.argmax(-1) == 1).any()  # a random light turns it, before any search
+    assert by_chance.flags["gradient_free"].all()
+
+
+def test_a_gradient_that_is_not_finite_is_flagged():
+    """The root of black has an infinite slope, which times an exposure of 0 is NaN."""
+
+    def predict(image):
+        bright = jnp.sqrt(image)
+        return 40 * jnp.stack([bright[:6].mean() - 0.02, bright[6:].mean()])
+
+    images = np.full((2, 12, 12, 1), 0.5, np.float32)
+    images[1, 0, 0] = 0
+    found = audit(
+        predict, images, np.ones(2, int), tiers=(0.2,), num_random=1, num_steps=4, key=KEY
+    )
+    assert found.flags["zero_gradient"].tolist() == [False, True]
+
+
+def test_nan_is_told_with_the_name_of_the_image():
+    def predict(image):
+        return jnp.stack([jnp.log(image[0, 0, 0]), jnp.log(image[0, 0, 0])]) * 0
+
+    images = np.full((3, 12, 12, 1), 0.5, np.float32)
+    images[2, 0, 0] = 0
+    options = {"tiers": (0.2,), "num_random": 1, "key": KEY}
+    with pytest.raises(ValueError, match="answers NaN at image 2 or under light"):
+        audit(predict, images, np.zeros(3, int), **options)
+    with pytest.raises(ValueError, match=r"answers NaN at c\.png or under light"):
+        audit(predict, images, np.zeros(3, int), names=["a.png", "b.png", "c.png"], **options)
 
 
 def _gap(x):

@@ -99,3 +99,17 @@ def test_bad_input_is_named():
         universal(_halves, images, labels, attack=with_penalty, key=KEY)
     with pytest.raises(ValueError, match="image 0 leaves"):
         universal(_halves, 3 * images, labels, key=KEY)
+
+
+def test_a_light_that_cannot_be_fitted_is_none():
+    """The root of black has an infinite slope."""
+    images = jnp.full((2, 8, 8, 1), 0.5).at[1, 0, 0].set(0)
+    with pytest.raises(ValueError, match="gradient is NaN or infinite at some image"):
+        universal(
+            lambda x: jnp.stack([jnp.sqrt(x[:4]).mean(), jnp.sqrt(x[4:]).mean()]),
+            images,
+            jnp.zeros(2, int),
+            max_log_range=0.2,
+            num_steps=3,
+            key=KEY,
+        )

@@ -251,11 +251,10 @@ def _draw(run: MapRun, maps: summary.Maps, found: dict[str, Any], bar: Progress)
     image = sum(images, np.zeros(())) / len(rows)
     gallery.save(gallery.mean_figure(maps.mean, image, found), out / "mean_map.png")
     chosen = choose([attacked.rows[row] for row in rows], run.gallery)
-    table = storage.read_shards(out / "shards")
     for at in bar.track(chosen, description="drawing"):
         record = attacked.rows[rows[at]]
         flips, score = (maps.columns[name][at].item() for name in ("flips", "score_masked"))
-        values = np.asarray(table["map"][at].as_py()).reshape(maps.mean.shape)
+        values = np.asarray(summary.map_of(out / "shards", rows[at]))
         made = attacked.rebuild(rows[at])
         figure = gallery.case_figure(
             record, made.image, made.adversarial, values, flips=flips, score=score

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
@@ -39,22 +40,21 @@ class Maps(NamedTuple):
     thirds: Float[np.ndarray, "n 3"]
 
 
-def batches(table: pa.Table) -> Iterator[Float[np.ndarray, "n h w"]]:
-    """The maps of some shards, one shard after the other.
+def as_maps(table: pa.Table) -> Float[np.ndarray, "n h w"]:
+    """The maps of a shard, or of some of its rows.
 
     Args:
-      table: from `storage.read_shards`.
+      table: from `storage.read_shard`.
 
-    Yields:
-      Maps in [0, 1].
+    Returns:
+      In [0, 1].
     """
-    for batch in table.to_batches():
-        size = batch["height"][0].as_py(), batch["width"][0].as_py()
-        yield batch["map"].flatten().to_numpy().reshape(-1, *size)
+    size = table["height"][0].as_py(), table["width"][0].as_py()
+    return table["map"].combine_chunks().flatten().to_numpy().reshape(-1, *size)
 
 
 def gather(folder: Path) -> Maps:
-    """Reads all maps, of which no more than a shard becomes arrays at once.
+    """Reads all maps, one shard after the other.
 
     Args:
       folder: of the shards.
@@ -65,14 +65,41 @@ def gather(folder: Path) -> Maps:
     Raises:
       ValueError: naming the shard that cannot be read.
     """
-    table = storage.read_shards(folder)
-    total, thirds = 0.0, []
-    for maps in batches(table):
+    total, thirds, rest = 0.0, [], []
+    for path in sorted(folder.glob("*.parquet")):
+        maps = as_maps(table := storage.read_shard(path))
         total = total + maps.sum(0, dtype=np.float64)
         thirds.append(third_sums(maps))
-    names = [name for name in table.column_names if name != "map"]
-    columns = {name: np.array(table[name]) for name in names}
+        rest.append(table.drop_columns("map"))
+    table = pa.concat_tables(rest)
+    columns = {name: np.array(table[name]) for name in table.column_names}
     return Maps(columns, np.asarray(total) / len(table), np.concatenate(thirds))
+
+
+def map_of(folder: Path, row: int) -> Float[np.ndarray, "h w"] | None:
+    """Where the attack on one image works (Eq. 8), if that was computed.
+
+    Args:
+      folder: of the shards.
+      row: which image.
+
+    Returns:
+      (h, w), or `None`.
+    """
+    path = _shards(tuple(sorted(folder.glob("*.parquet")))).get(row)
+    if path is None:
+        return None
+    return as_maps(pa.parquet.read_table(path, filters=[("index", "=", row)]))[0]
+
+
+@functools.lru_cache(maxsize=8)
+def _shards(paths: tuple[Path, ...]) -> dict[int, Path]:
+    """Which shard holds which image."""
+    return {
+        index: path
+        for path in paths
+        for index in pa.parquet.read_table(path, columns=["index"])["index"].to_pylist()
+    }
 
 
 def third_sums(maps: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, "n 3"]:

@@ -33,5 +33,7 @@ class AuditConfig(ModelsConfig):
     corrections: tuple[Literal["polynomial", "homomorphic"], ...] = ()
     """Corrections of the light before the classifier, each attacked by who knows of it and by who
     does not; each takes longer than all the rest."""
+    batch_size: int = 16
+    """Images at once, on one device."""
     out: Path = Path("bfjax-audit")
     """Folder for the results."""

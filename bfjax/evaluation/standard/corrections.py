@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from bfjax.evaluation.intervals import paired
+from bfjax.evaluation.intervals import paired_shares
 from bfjax.evaluation.standard.runner import AuditRun
 from bfjax.robustness import ATTACKERS
 
@@ -27,7 +27,7 @@ def of_correction(
       For each log-range `uncorrected`, the accuracy of the bare model in the worst case; the
       accuracy against each of `ATTACKERS`, and against whoever is worst for an image; `seeming`,
       what is gained against the oblivious attacker, and `gain`, against the worst one: mean, low
-      and high, with Student's 95 % interval of the paired differences.
+      and high, with Newcombe's 95 % interval of paired shares.
     """
     found = []
     for t, rho in enumerate(run.settings["ranges"]):
@@ -37,5 +37,5 @@ def of_correction(
         gains = {"seeming": right["oblivious"], "gain": right["worst"]}
         tier: dict[str, Any] = {"log_range": rho, "uncorrected": float(bare.mean())}
         tier |= {name: float(values.mean()) for name, values in right.items()}
-        found.append(tier | {k: paired(v * 1.0 - bare) for k, v in gains.items()})
+        found.append(tier | {k: paired_shares(v, bare) for k, v in gains.items()})
     return found

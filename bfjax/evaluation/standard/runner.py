@@ -107,6 +107,7 @@ def complete(run: AuditRun, on_gradients: Callable[[float], object] = lambda _: 
             predict=run.target.predict,
             images=read(run, shown),
             labels=run.truth[shown],
+            names=[run.source.names[i] for i in shown],
             settings=run.settings,
             batch_size=run.batch_size,
             key=jax.random.fold_in(jax.random.key(run.settings["seed"]), start),

@@ -106,7 +106,7 @@ def summarize(run: AuditRun) -> dict[str, Any]:
         summed["corrections"] = {
             name: {
                 "clean": metrics_of(_array(tables[name], "clean"), run.truth),
-                "tiers": of_correction(run, tables[name], found[exposure].smallest),
+                "tiers": of_correction(run, tables[name], _array(first, "smallest")),
                 "gradients": float(np.mean(_array(tables[name], "gradients"))),
             }
             for name in run.settings["corrections"]
@@ -165,7 +165,7 @@ def _quantiles(smallest: Float[np.ndarray, " n"]) -> dict[str, float | None]:
     if not len(right):
         return {"quarter": None, "half": None}
     ranks = {"quarter": 0.25, "half": 0.5}
-    found = {k: float(np.quantile(right, q, method="higher")) for k, q in ranks.items()}
+    found = {k: float(np.quantile(right, q, method="inverted_cdf")) for k, q in ranks.items()}
     return {k: v if np.isfinite(v) else None for k, v in found.items()}
 
 

@@ -42,6 +42,7 @@ class Test:
       predict: the classifier.
       images: (n, h, w, c) in [0, 1].
       labels: (n,).
+      names: of the images.
       settings: of the audit.
       batch_size: images at once.
       key: of all that is random.
@@ -51,6 +52,7 @@ class Test:
     predict: Predict
     images: Float[np.ndarray, "n h w c"]
     labels: Integer[np.ndarray, " n"]
+    names: list[str]
     settings: dict[str, Any]
     batch_size: int
     key: PRNGKey
@@ -62,7 +64,8 @@ class Test:
 
     @property
     def _common(self) -> dict[str, Any]:
-        rest = {"batch_size": self.batch_size, "key": self.key, "on_gradients": self.on_gradients}
+        kept = ("batch_size", "names", "key", "on_gradients")
+        rest = {name: getattr(self, name) for name in kept}
         return {"tiers": self.settings["ranges"], **self._grey, **rest}
 
     def audited(self, exposure: Any) -> tuple[Columns, Any]:
@@ -165,6 +168,8 @@ class Test:
             filled = jnp.asarray(part[np.resize(np.arange(len(part)), self.batch_size)])
             lit = under(perturbation, params, filled)
             found.append(np.asarray(logits_of(as_pytree(self.predict), lit))[: len(part)])
+            if np.isnan(found[-1]).any():
+                raise ValueError("the classifier answers NaN under one light for all images")
         return np.concatenate(found)
 
 

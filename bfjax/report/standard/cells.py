@@ -34,11 +34,12 @@ def share(value: float | None, interval: Sequence[float] | None = None) -> Cell:
     return Cell(f"{100 * value:.1f}{SPACE}%", "", text, low, high, value)
 
 
-def _area(value: float | None, interval: Sequence[float] | None) -> Cell:
+def _area(value: float | None, interval: Sequence[float | None] | None) -> Cell:
     """An area under a curve is no share of images."""
     if value is None:
         return Cell(DASH, "", "")
-    text = "" if interval is None else f"{interval[0]:.3f}{DASH}{interval[1]:.3f}"
+    known = interval is not None and None not in interval
+    text = f"{interval[0]:.3f}{DASH}{interval[1]:.3f}" if known else ""
     return Cell(f"{value:.3f}", "", text)
 
 

@@ -17,6 +17,7 @@ def found(num_random):
         predict=rounding,
         images=np.full((4, 12, 12, 1), 0.5, np.float32),
         labels=np.ones(4, int),
+        names=list("abcd"),
         settings={"encoding": "linear", "gamma": 0.29, "num_random": num_random},
         batch_size=4,
         key=jax.random.key(0),

@@ -52,7 +52,7 @@ def test_it_says_what_was_tested_and_what_that_means(page):
     assert "6 of phantom, test split, 32 \u00d7 32 pixels." in told
     assert "0.1 is no more than a calibrated machine leaves; 0.2 is no more than a misused" in told
     assert "linear: a grey value is proportional to the exposure" in told
-    assert "weak, worst uneven light found, 6 images: These images were turned without" in told
+    assert "weak, worst uneven light found, 6 images: These images were turned by light" in told
     assert "weak gets 5 images right without light. Uneven light of at most 0.4 turned 5" in told
     assert "of at most 0.4 turned 0 of them; for 5 none was found." in told
     assert "under universal light accuracy" in told
