@@ -84,23 +84,22 @@ def is_torch_file(path: Path) -> bool:
 
 def _kind(path: Path) -> _Kind | None:
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = {name.partition("/")[2] for name in archive.namelist()}
+        try:
+            with zipfile.ZipFile(path) as archive:
+                whole = archive.namelist()
+        except zipfile.BadZipFile:  # its list is damaged
+            return None
+        names = {name.partition("/")[2] for name in whole}
         if any(name.startswith("code/") for name in names):
             return "script"
         if "data.pkl" in names:
             return "pickle"
         if "archive_format" in names:
             return "program"
-        return "older program" if _is_older(path) else None
+        return "older program" if "serialized_exported_program.json" in whole else None
     with path.open("rb") as stream:
         begins = stream.read(2)
     return "pickle" if len(begins) == 2 and begins[0] == 0x80 and 2 <= begins[1] <= 5 else None
-
-
-def _is_older(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return "serialized_exported_program.json" in archive.namelist()
 
 
 def _refuse(path: Path) -> None:
@@ -170,7 +169,8 @@ def _checked(model: dict[str, Any]) -> dict[str, Any]:
     for node in model["graph_module"]["graph"]["nodes"]:
         node["metadata"] = {}
     for key, text in _texts(model):
-        if not re.fullmatch(_FORMS.get(key, r"[\w.+-]*"), text) or "default_factory" in text:
+        runs = "default_factory" in text or "__enum__" in text  # in a spec they name what to import
+        if runs or not re.fullmatch(_FORMS.get(key, r"[\w.+-]*"), text):
             raise ValueError(f"its {key} {text[:60]!r} may be code, which is not evaluated")
     return model
 

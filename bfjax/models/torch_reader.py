@@ -56,11 +56,13 @@ def read(exported: Any) -> tuple[Graph, dict[str, np.ndarray]]:
 def _given(exported: Any) -> tuple[dict[str, str], dict[str, Any]]:
     """For parameters, buffers and constants PyTorch's names, and the tensors."""
     names, tensors = {}, {}
+    taken = {node.name for node in exported.graph.nodes}  # operators, such as `mean`
     for spec in exported.graph_signature.input_specs:
         if spec.kind.name in ("PARAMETER", "BUFFER", "CONSTANT_TENSOR"):
             target = spec.target
             known = exported.state_dict if target in exported.state_dict else exported.constants
-            names[spec.arg.name] = target.removeprefix("network.")
+            name = target.removeprefix("network.")
+            names[spec.arg.name] = spec.arg.name if name in taken else name
             tensors[spec.arg.name] = known[target]
     return names, tensors
 
@@ -107,7 +109,7 @@ def _argument(value: Any, names: dict[str, str]) -> Any:
 def _array(tensor: Any) -> np.ndarray:
     """A tensor in NumPy, 64 bits narrowed to 32."""
     torch = importlib.import_module("torch")
-    tensor = tensor.detach().resolve_conj().cpu()
+    tensor = torch.as_tensor(tensor).detach()  # of an item() it is a number.resolve_conj().cpu()
     if tensor.dtype == torch.int64:
         limits = torch.iinfo(torch.int32)  # some masks hold the largest number there is
         return tensor.clamp(limits.min, limits.max).to(torch.int32).contiguous().numpy()

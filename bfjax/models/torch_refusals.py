@@ -186,9 +186,15 @@ def refuse_random(node: Any, name: str, torch: Any) -> None:
         raise ValueError(f"its operator {name} draws random numbers: is it in training mode?")
 
 
+def _lies_alone(tensor: Any) -> bool:
+    """Whether its values are all that lies in its memory, in the order that its shape says."""
+    return tensor.is_contiguous() and tensor.storage_offset() == 0
+
+
 def refuse_operator(node: Any, name: str, torch: Any) -> None:
     """What no translation could make a function of the image with a fixed shape."""
-    if name == "aten.as_strided.default" and not node.args[0].meta["val"].is_contiguous():
+    strided = name == "aten.as_strided.default"
+    if strided and not _lies_alone(node.args[0].meta["val"]):
         raise ValueError(
             f"its operator {name} looks at the memory of {node.args[0].name}, which does not lie "
             f"as its shape says: call .contiguous() before, {_CALLBACK}"

@@ -261,6 +261,15 @@ def expression(model):
     sizes[0] = {"as_expr": {"expr_str": "exec('x')", "hint": {"as_int": 1}}}
 
 
+def importing(model):
+    """A kind of node whose context names a module, which is then imported."""
+    (signature,) = (one["signature"] for one in model["graph_module"]["module_call_graph"]
+                    if one["signature"] is not None)  # fmt: skip
+    context = json.dumps({"__enum__": True, "fqn": "evil:x", "name": "y"})
+    spec = {"type": "builtins.tuple", "context": context, "children_spec": []}
+    signature["out_spec"] = json.dumps([1, spec])
+
+
 CONFIG = "data/weights/model_weights_config.json"
 GRAPH = "models/model.json"
 
@@ -278,6 +287,7 @@ GRAPH = "models/model.json"
         (GRAPH, node(target="_operator.attrgetter"), "may be code"),
         (GRAPH, in_graph(renamed), r"its \w+ 'input=open"),
         (GRAPH, in_graph(expression), "its expr_str \"exec"),
+        (GRAPH, in_graph(importing), "its out_spec .* may be code"),
     ],
 )  # fmt: skip
 def test_what_would_run_code_is_refused(tmp_path, part, change, told):
@@ -301,6 +311,16 @@ def test_a_damaged_file_is_one_line(tmp_path, keep):
     with pytest.raises(ValueError, match=r"net\.pt2 ") as caught:
         models.load_torch(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_zip_with_a_damaged_list_is_one_line(tmp_path):
+    path = zipped(tmp_path / "net.pt2", net__archive_format="pt2")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 1] ^= 1
+    path.write_bytes(content)
+    models.is_torch_file(path)
+    with pytest.raises(ValueError, match=r"net\.pt2 is no file of torch\.export\.save"):
+        models.load_torch(path)
 
 
 @pytest.mark.parametrize("kind", ["module", "weights", "script"])

@@ -63,11 +63,26 @@ def _divide(x: Array, y: Array | float, *, rounding_mode: str | None = None) -> 
     if rounding_mode is None:
         return jnp.divide(*align(x, y, inexact=True))
     x, y = align(x, y)
+    real = jnp.issubdtype(x.dtype, jnp.floating)
+    if rounding_mode == "floor" and real:  # by zero it is ±∞, or NaN
+        return jnp.where(y == 0, x / y, jnp.floor_divide(x, jnp.where(y == 0, 1, y)))
     if rounding_mode == "floor":
         return jnp.floor_divide(x, y)
-    if jnp.issubdtype(x.dtype, jnp.floating):
+    if real:
         return jnp.trunc(x / y)
     return lax.div(*jnp.broadcast_arrays(x, y))
+
+
+def _angle(y: Array, x: Array) -> Array:
+    """The angle of (x, y), with no slope at the origin; `jnp.arctan2` has NaN there."""
+    origin = (x == 0) & (y == 0)
+    safe = jnp.arctan2(jnp.where(origin, 1, y), jnp.where(origin, 1, x))
+    return jnp.where(origin, lax.stop_gradient(jnp.arctan2(y, x)), safe)
+
+
+def _known(better: Callable) -> Callable:
+    """The better of two, the first where they are equal, and the one that is not NaN."""
+    return lambda x, y: jnp.where(better(x, y) | jnp.isnan(y), x, y)
 
 
 def _power(x: Array | float, y: Array | float) -> Array:
@@ -150,14 +165,15 @@ _INEXACT = {
     "exp": jnp.exp, "exp2": jnp.exp2, "expm1": jnp.expm1, "lgamma": lax.lgamma, "log": jnp.log,
     "log10": jnp.log10, "log1p": jnp.log1p, "log2": jnp.log2, "reciprocal": jnp.reciprocal,
     "rsqrt": lax.rsqrt, "sin": jnp.sin, "sinh": jnp.sinh, "sqrt": jnp.sqrt, "tan": jnp.tan,
-    "tanh": jnp.tanh, "atan2": jnp.arctan2, "hypot": jnp.hypot,
+    "tanh": jnp.tanh, "atan2": _angle, "hypot": jnp.hypot,
 }  # fmt: skip
 _EXACT = {
     "abs": absolute, "neg": jnp.negative, "sign": _sign, "sgn": _direction, "square": jnp.square,
     "isfinite": jnp.isfinite, "isinf": jnp.isinf, "isnan": jnp.isnan,
     "bitwise_not": jnp.bitwise_not, "logical_not": jnp.logical_not,
     "logical_and": jnp.logical_and, "logical_or": jnp.logical_or, "logical_xor": jnp.logical_xor,
-    "maximum": jnp.maximum, "minimum": jnp.minimum, "fmax": jnp.fmax, "fmin": jnp.fmin,
+    "maximum": jnp.maximum, "minimum": jnp.minimum, "fmax": _known(jnp.greater_equal),
+    "fmin": _known(jnp.less_equal),
 }  # fmt: skip
 _ROUNDING = {"ceil": jnp.ceil, "floor": jnp.floor, "round": jnp.round, "trunc": jnp.trunc}
 _BOTH = ("Tensor", "Scalar")  # of a tensor and another, or a number

@@ -90,7 +90,10 @@ def _norm(
     size = absolute(x)
     if math.isinf(ord):
         return (jnp.max if ord > 0 else jnp.min)(size, **over)
-    return jnp.sum(size, **over) if ord == 1 else _root(jnp.sum(_root(size, ord), **over), 1 / ord)
+    if ord == 1:
+        return jnp.sum(size, **over)
+    found = _root(jnp.sum(_root(size, ord), **over), 1 / ord)
+    return found if ord > 0 else jnp.where(jnp.any(size == 0, **over), 0, found)
 
 
 def _norm_p(
@@ -141,6 +144,16 @@ def _distances_within(x: Array, p: float = 2) -> Array:
     return _norm(x[first] - x[second], p, -1)
 
 
+def _of_some(reduce: Callable) -> Callable:
+    """Over several axes; over none of them nothing is put together."""
+
+    def some(x: Array, dim: Axes = None, keepdim: bool = False) -> Array:
+        none = dim is not None and not isinstance(dim, int) and not len(dim)
+        return x.astype(bool) if none else reduce(x, dim, keepdim)
+
+    return some
+
+
 _SUM = _reduction(jnp.sum, _summable)
 _PROD = _reduction(jnp.prod, _summable)
 _MEAN = _reduction(jnp.mean)
@@ -162,7 +175,8 @@ OPERATORS: dict[str, Callable] = {
     "aten.prod.dim_int": _PROD,
     "aten.mean.default": _MEAN,
     "aten.mean.dim": _MEAN,
-    **{f"aten.{n}.{form}": f for n, f in _TRUTH.items() for form in ("default", "dim", "dims")},
+    **{f"aten.{n}.{form}": f for n, f in _TRUTH.items() for form in ("default", "dim")},
+    **{f"aten.{n}.dims": _of_some(f) for n, f in _TRUTH.items()},
     **{f"aten.{name}.default": f for name, f in _EXTREMES.items()},
     **{f"aten.a{name}.default": f for name, f in _EXTREMES.items()},
     **{f"aten.{n}.{form}": f for n, end in _SPREADS.items() for form, f in _spread(end).items()},

@@ -96,6 +96,8 @@ def _apply(x: Array, axis: int, matrix: np.ndarray) -> Array:
 
 
 def _nearest(x: Array, axis: int, side: Side, *, offset: float) -> Array:
+    if side.old == side.new:
+        return x
     places = _places(side, offset)
     whole = side.new // side.old
     if whole and np.array_equal(places, np.arange(side.new) // whole):
@@ -103,8 +105,11 @@ def _nearest(x: Array, axis: int, side: Side, *, offset: float) -> Array:
     return jnp.take(x, places, axis=axis)
 
 
-def _by_matrix(x: Array, axis: int, side: Side, *, build: Callable) -> Array:
-    return _apply(x, axis, build(side)) if side.old != side.new or side.factor else x
+def _by_matrix(x: Array, axis: int, side: Side, *, build: Callable, always: bool) -> Array:
+    """PyTorch copies what keeps its length, whatever the factor, but for plain cubic kernels."""
+    if side.old == side.new and not (always and side.factor):
+        return x
+    return _apply(x, axis, build(side))
 
 
 def _resize(
@@ -139,8 +144,9 @@ def _forms(name: str, axes: int, along: Callable, *, aligns: bool) -> dict[str, 
     return {f"aten.{name}.default": default, f"aten.{name}.vec": vec}
 
 
-def _built(build: Callable, kernel: Callable, reach: int) -> Callable:
-    return functools.partial(_by_matrix, build=lambda side: build(side, kernel, reach))
+def _built(build: Callable, kernel: Callable, reach: int, *, always: bool = False) -> Callable:
+    made = functools.partial(_by_matrix, build=lambda side: build(side, kernel, reach))
+    return functools.partial(made, always=always)
 
 
 _LINEAR = _built(_matrix, triangle, 1)
@@ -155,7 +161,7 @@ OPERATORS: dict[str, Callable] = {
     **_forms("_upsample_nearest_exact2d", 2, _NEAREST_EXACT, aligns=False),
     **_forms("upsample_linear1d", 1, _LINEAR, aligns=True),
     **_forms("upsample_bilinear2d", 2, _LINEAR, aligns=True),
-    **_forms("upsample_bicubic2d", 2, _built(_matrix, cubic, 2), aligns=True),
+    **_forms("upsample_bicubic2d", 2, _built(_matrix, cubic, 2, always=True), aligns=True),
     **_forms("_upsample_bilinear2d_aa", 2, _built(_smooth_matrix, triangle, 1), aligns=True),
     **_forms("_upsample_bicubic2d_aa", 2, _built(_smooth_matrix, _SMOOTH_CUBIC, 2), aligns=True),
 }

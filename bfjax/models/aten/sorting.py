@@ -73,6 +73,17 @@ def _median(x: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
     return _kth(x, jnp.where(numbers < count, numbers + 1, (count + 1) // 2), dim, keepdim)
 
 
+def _median_of_all(x: Array) -> Array:
+    """As `_median`; its gradient is shared by all values that are equal to it."""
+    flat = x.reshape(-1)
+    found = _median(flat, 0)[0]
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return found
+    equal = flat == lax.stop_gradient(found)
+    shared = jnp.where(equal, flat, 0).sum() / equal.sum().astype(x.dtype)
+    return jnp.where(jnp.isfinite(found), shared.astype(x.dtype), found)
+
+
 def _running(extreme: Callable) -> Callable:
     """The extreme so far, and where it was met last."""
 
@@ -80,7 +91,9 @@ def _running(extreme: Callable) -> Callable:
     def scan(x: Array, dim: int) -> tuple[Array, Array]:
         dim %= x.ndim
         own = jnp.arange(x.shape[dim]).reshape([-1 if d == dim else 1 for d in range(x.ndim)])
-        met = jnp.where(x == extreme(x, axis=dim), jnp.broadcast_to(own, x.shape), 0)
+        unknown = jnp.isnan(x)
+        known = lax.cummax(unknown.astype(jnp.int32), axis=dim) == 0  # no NaN so far
+        met = jnp.where(known & (x == extreme(x, axis=dim)) | unknown, own, 0)
         return _taken(x, lax.cummax(met, axis=dim), dim)
 
     return scan
@@ -115,7 +128,7 @@ OPERATORS: dict[str, Callable] = {
     "aten.cummax.default": _running(lax.cummax),
     "aten.cummin.default": _running(lax.cummin),
     "aten.kthvalue.default": _kth,
-    "aten.median.default": lambda x: _median(x.reshape(-1), 0)[0],
+    "aten.median.default": _median_of_all,
     "aten.median.dim": _median,
     "aten.sort.default": _sort,
     "aten.sort.stable": _sort_stable,

@@ -161,8 +161,11 @@ def _largest(
     within = _inside(rows, h)[:, None, :, None] & _inside(columns, w)[:, None, :]
     shape = at.shape[:2]
     at, within = at.reshape(*shape, -1), within.reshape(*shape, -1)
+    # padding stands for the first pixel of its window, which wins where none is more than -inf
+    first = np.take_along_axis(at, within.argmax(-1)[..., None], -1)
+    at = np.where(within, at, first)
     flat = x.reshape(n, h * w, c)
-    seen = flat[:, np.where(within, at, 0)]
+    seen = flat[:, at]
     seen = jnp.where(within[None, ..., None], lax.stop_gradient(seen), -jnp.inf)
     winner = jnp.argmax(seen, axis=3)
     table = jnp.asarray(at, jnp.int32)[None, ..., None]

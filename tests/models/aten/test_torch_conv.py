@@ -31,6 +31,8 @@ def convolved(x, c_out, taps, *, bias=True, transposed=False, groups=1, **given)
     )
 
 
+# a window that sees nothing above -inf, and whose first place is padding
+DARK = np.array([-np.inf, -np.inf, 5, 7], np.float32).reshape(1, 1, 1, 4)
 CONVOLUTIONS = [
     convolved(IMAGE, 4, (3, 3), padding=1),
     convolved(IMAGE, 4, (3, 3), stride=2, padding=1, bias=False),
@@ -92,6 +94,7 @@ POOLS = [
         [[3, 3], [2, 2], [0, 0], [1, 1], True], [[3, 3], [3, 3], [1, 1], [1, 1], True],
         [[3, 2], [2, 1], [1, 0]], [[1, 3], [1, 2]], [[3, 3], [1, 1], [1, 1]],
         [[2, 2], [3, 3], [1, 1], [2, 2]], [[3, 3], [2, 2], [1, 1], [2, 3], True])),
+    case("max_pool2d_with_indices", DARK, [1, 3], [1, 1], [0, 1], slope=None),
     *(case("adaptive_max_pool2d", x, size) for x in (IMAGE, IMAGE[1]) for size in (ONE, [4, 3])),
     *(case("avg_pool1d", ROWS, *given)
       for given in ([[3]], [[3], [2], [1]], [[2], [2], [0], True], [[3], [2], [1], True, False])),

@@ -156,3 +156,32 @@ def test_attention_that_drops_out_is_refused_before_it_runs_in_torch():
     network = _network(lambda x: _attention(x, dropout_p=0.1))
     with pytest.raises(ValueError, match=r"scaled_dot_product_attention.* random numbers"):
         models.from_torch(network, channels=3, image_size=8)
+
+
+def _standardised(names):
+    """A network whose buffers are called as the operators of its graph are."""
+    torch = import_torch()
+
+    class Standardised(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name in names:
+                self.register_buffer(name, torch.tensor([3.0, 2.0, 5.0]))
+            self.temperature = torch.nn.Parameter(torch.tensor(0.25), requires_grad=False)
+
+        def forward(self, x):
+            mean = x.mean((2, 3))
+            scaled = (mean - getattr(self, names[0])) / getattr(self, names[1])
+            return scaled.exp() * self.temperature.item()
+
+    return Standardised().eval()
+
+
+@pytest.mark.parametrize("names", [("mean", "sub"), ("mean", "exp"), ("first", "second")])
+def test_weights_called_as_operators_are_not_taken_for_them(names):
+    torch, network = import_torch(), _standardised(names)
+    predict = models.from_torch(network, channels=3, image_size=8)
+    image = np.moveaxis(IMAGE, 0, -1)
+    expected = network(torch.from_numpy(IMAGE)[None])[0]
+    close(predict(jnp.asarray(image)), expected, 1e-5)
+    assert jnp.any(jax.grad(lambda x: predict(x).sum())(jnp.asarray(image)) != 0)

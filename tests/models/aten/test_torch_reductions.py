@@ -50,7 +50,7 @@ CASES = [
     *(case(n, x) for n in ("any", "all", "max", "min") for x in (COUNTS, MASK, scalar(True, bool))),
     *(case(f"{n}.dim", x, 1, keep) for n in ("any", "all") for x in (COUNTS, MASK)
       for keep in (False, True)),
-    *(case(f"{n}.dims", MASK, dim) for n in ("any", "all") for dim in ([0], [0, -1], None)),
+    *(case(f"{n}.dims", MASK, dim) for n in ("any", "all") for dim in ([0], [0, -1], [], None)),
     *(case(n, x) for n in ("max", "min") for x in (X, TIES, POINT)),
     *(case(n, x, dim) for n in ("amax", "amin") for x in (X, COUNTS) for dim in DIMS),
     *(case(n, TIES, [0], True) for n in ("amax", "amin")),
@@ -66,6 +66,7 @@ CASES = [
     *(case("linalg_vector_norm", x, p) for x in (X, ZEROS)
       for p in (2, 1, 0, np.inf, -np.inf)),
     *(case("linalg_vector_norm", X, p) for p in (3, 2.5, 0.5, -1)),
+    *(case("linalg_vector_norm", array(0.0, 1.0, 2.0), p, slope=None) for p in (-1, -2.5)),
     *(case("linalg_vector_norm", ZEROS, p, [1]) for p in (2, 3, 1)),
     *(case("linalg_vector_norm", X, 2, dim, True) for dim in ([1], [-1, 0], None)),
     case("linalg_vector_norm", HALF, 2, [1], dtype=F32),

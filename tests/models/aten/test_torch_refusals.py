@@ -73,6 +73,12 @@ REFUSED = {
         lambda m, x: logits(m, x + torch.rand(1, 1, 8, 8)),
         "aten.rand.*random numbers",
     ),
+    "memory of another": (
+        lambda m, x: logits(
+            m, torch.cat([x, x], 1)[:, 1:].as_strided((1, 1, 8, 8), (64, 64, 8, 1), 0)
+        ),
+        "the memory of",
+    ),
     "memory": (
         lambda m, x: logits(m, x.mT.as_strided((1, 1, 8, 8), (64, 64, 1, 8))),
         "the memory of",

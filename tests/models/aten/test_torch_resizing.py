@@ -35,6 +35,10 @@ CASES = [
     *(case(n, IMAGE, size, a) for n in SMOOTH for size in SIZES for a in (False, True)),
     *(case(f"{n}.vec", IMAGE, None, a, f) for n in SMOOTH for f in FACTORS for a in (False, True)),
     *(case(f"{n}.vec", IMAGE, [4, 9], False, None) for n in SMOOTH),
+    # what keeps its size; PyTorch's gradient of what it copies is that of the resampled image
+    *(case(f"{n}.vec", IMAGE, None, False, f, slope=None)
+      for n in (*SMOOTH, *ANTIALIASED) for f in ([1.02, 1.05], [1.02, 2.0])),
+    *(case(n.format(2) + ".vec", IMAGE, None, [1.02, 1.05]) for n in NEAREST),
     *(case(n, IMAGE, size, a) for n in ANTIALIASED for size in SIZES for a in (False, True)),
     *(case(f"{n}.vec", IMAGE, None, False, f) for n in ANTIALIASED for f in FACTORS),
     # as large as real ones: the coordinates are computed as exactly as in PyTorch

@@ -35,7 +35,9 @@ CASES = [
     *(case("median.dim", X, *args) for args in ((0,), (1, True), (-1,))),
     case("median.dim", COUNTS, 0),
     case("median.dim", ODD, 0, slope=None),
-    *(case("median", x) for x in (X, draw(5), POINT)),
+    *(case("median", x) for x in (X, draw(5), POINT, array(1, 1, 2), TIES, COUNTS)),
+    case("median", ODD, slope=None),
+    *(case(n, array(1.0, np.nan, 3.0, np.nan, 0.0), 0, slope=None) for n in ("cummax", "cummin")),
     *(case("sort", X, *args) for args in ((), (0,), (1, True))),
     *(case("sort.stable", x, stable=True, dim=0, descending=down)
       for x in (TIES, POINT, COUNTS) for down in (False, True)),
