@@ -251,7 +251,7 @@ def norm_of(x: Array, norm: Norm) -> Array:
     if norm == "l1":
         return jnp.sum(jnp.abs(x))
     # squares of what is very small or large are 0 or infinite; a power of two changes no digit
-    largest, room = jnp.max(jnp.abs(x)), -6 - int(jnp.finfo(x.dtype).minexp)
+    largest, room = jnp.max(jnp.abs(x), initial=0), -6 - int(jnp.finfo(x.dtype).minexp)
     exponent = jnp.frexp(jax.lax.stop_gradient(largest))[1].clip(-room, room)
     one = jnp.ones((), x.dtype)
     squared = jnp.sum((x * jnp.ldexp(one, -exponent)) ** 2)
