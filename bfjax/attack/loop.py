@@ -58,7 +58,7 @@ def init(attack: Attack, image: Image, *, key: PRNGKey | None = None) -> AttackS
     start_key, key = (None, None) if key is None else jax.random.split(key)
     params = attack.perturbation.init(image, start_key)
     if attack.project is not None:
-        params = _as_before(params, attack.project(params, image))  # a random start: outside?
+        params = as_before(params, attack.project(params, image))  # a random start: outside?
     best = (jnp.asarray(-jnp.inf), params) if attack.iterate == "best" else None
     key = None if attack.transform is None else key  # else each step would compile its generator
     return AttackState(params, attack.optimizer.init(params), key, best)
@@ -119,7 +119,7 @@ def step(
     if attack.project is not None:
         params = attack.project(params, image)
     old, new = (state.params, state.opt_state), (params, opt_state)
-    params, opt_state = _as_before(old, new)
+    params, opt_state = as_before(old, new)
     best = _better(state.best, info.objective, state.params)
     of_loss = gradient
     if attack.penalty is not None:  # whose gradient would hide that the classifier's is zero
@@ -253,7 +253,7 @@ def _lowered(
     return -objective, AttackInfo(objective, loss, logits, jnp.float32(0), jnp.asarray(False))
 
 
-def _as_before(old: Any, new: Any) -> Any:
+def as_before(old: Any, new: Any) -> Any:
     """In the types of before: a number of a wider type must not widen what is carried."""
 
     def cast(o: Any, n: Any) -> Any:

@@ -224,7 +224,7 @@ class SmallestStep:
             step = jax.tree.map(lambda d: epsilon * d, direction)
             params = optax.apply_updates(state.params, step)
             if attack.project is not None:
-                params = attack.project(params, image)
+                params = loop.as_before(params, attack.project(params, image))
             adversarial = attack.perturbation.apply(params, image)
             logits = predict(adversarial)
             new = _as_found(adversarial, params, logits, image, epsilon)
@@ -253,8 +253,9 @@ class SmallestStep:
 def smallest_step(attack: Attack, *, num_steps: int = 1000, num_finer: int = 20) -> SmallestStep:
     """The shortest of many steps along an attack's first one that fools the classifier.
 
-    The gradient is computed once. Lengths 1/n, 2/n, … 1 of the attack's own step are tried; if one
-    of the first `num_finer` fools, as many shorter ones are tried. This is what foolbox up to 2.4
+    The gradient is computed once. Lengths 1/n, 2/n, … 1 of the attack's own step are tried, each
+    projected as the attack says; if one of the first `num_finer` fools, as many shorter ones are
+    tried. This is what foolbox up to 2.4
     did by default for FGSM. The image itself is returned where it is wrong when clean, or where no
     step fools.
 

@@ -116,7 +116,7 @@ def bias_field(
         X_a = X − γ B̂.
       gamma: γ of `"log"`, see `bfjax.bias_field`.
       extent: coordinates of the first and last pixel centre.
-      dtype: of the field and its parameters.
+      dtype: of the field and its parameters, float32 or float64.
 
     Returns:
       An `Attack` whose params are `PolynomialTPSParams`.

@@ -112,7 +112,7 @@ def _arguments(config: type, file: Path) -> tuple[list[str], dict[str, Path]]:
             raise ValueError(f"{file}: {name} is no option of the command{instead}")
         option = f"--{name.replace('_', '-')}"
         if hints[name] == tyro.conf.Positional[Path]:
-            positional[name] = Path(value)
+            positional[name] = Path(str(value))
         elif isinstance(value, bool):
             words.append(option if value else f"--no-{option[2:]}")
         elif isinstance(value, list):

@@ -123,6 +123,9 @@ class FolderSource(Source):
                     "are no classes; a CSV file of labels says them"
                 )
             files = self._in_classes(files)
+        for path in files:
+            if not path.isprintable():
+                _check_name(f"{root}/{path}")
         self._files, self._in_folders = files, not loose
         if not self._files:
             where = "" if loose else "the class folders of "
@@ -282,3 +285,11 @@ class FolderSource(Source):
 def _is_image(root: Path) -> bool:
     """Whether a path is for the decoders: no folder, no zip file, and not the half of one."""
     return root.is_file() and root.suffix.lower() != ".zip" and not zipfile.is_zipfile(root)
+
+
+def _check_name(path: str) -> None:
+    """No record can hold a name that is not UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{path!a}: no name in UTF-8, rename the file or folder") from error

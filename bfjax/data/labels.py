@@ -184,7 +184,7 @@ def read_groups(path: Path, tree: Tree, prefix: str, files: Sequence[str]) -> li
     Args:
       path: of the CSV file. The columns of files and patients are told by their names where these
         are known (ImageID, Image Index, Path, dicom_id; PatientID, Patient ID, subject_id); else
-        they are the first and the second of two.
+        files have the other of two columns, or the first that is not the patients'.
       tree: where the images lie.
       prefix: of the folder in it from which their paths lead.
       files: their paths.

@@ -126,11 +126,13 @@ class PreparedSource(Source):
 
     @functools.cached_property
     def _metadata(self) -> tuple[list[str], Int64[np.ndarray, " records"], list[str]]:
-        known = ("name", "label", "group")  # a record holds its image too
-        stored = ([self._records[i][key] for key in known] for i in range(len(self)))
-        names, labels, groups = zip(*stored, strict=True)
-        texts = ([text.decode() for text in column] for column in (names, groups))
-        return next(texts), np.array(labels, np.int64), next(texts)
+        names, labels, groups = [], [], []
+        for i in range(len(self)):  # one at a time: a record holds its image too
+            record = self._records[i]
+            names.append(record["name"].decode())
+            labels.append(record["label"])
+            groups.append(record["group"].decode())
+        return names, np.array(labels, np.int64), groups
 
     def __getstate__(self) -> dict[str, Any]:
         # open files do not travel to Grain's worker processes; each opens its own

@@ -63,7 +63,6 @@ class Tree:
         self.root, self.files, self.folders = root, {}, set()
         if self._zip is None:
             _list_folder(self, root, "", frozenset([os.path.realpath(root)]))
-            _check_names(self)
         else:
             _list_zip(self, self._zip)
         self.files = dict(sorted(self.files.items()))
@@ -258,15 +257,6 @@ class Tree:
             return True
         head = self.head(path)
         return is_dicom(head) or head.startswith(_MARKS)
-
-
-def _check_names(tree: Tree) -> None:
-    """No record can hold a name that is not UTF-8."""
-    for path in tree.files:
-        try:
-            path.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{tree.root}/{path!a}: no name in UTF-8, rename the file") from error
 
 
 def _list_folder(tree: Tree, folder: Path, inner: str, above: frozenset[str]) -> None:

@@ -173,7 +173,9 @@ class Cell:
 
     @property
     def num_gradients(self) -> int:
-        """Gradients of the attacked model for each image, at most."""
+        """Steps for each image, at most; of a search its gradients."""
+        if isinstance(self.attack, Attack):
+            return self.attack.num_steps
         return self.attack.max_gradients
 
 

@@ -14,7 +14,7 @@ class BiasFieldConfig:
     degree: int = 10
     """D of Eq. 4, the largest total degree of the polynomial."""
     min_degree: int = 1
-    """D0 of Eq. 4: lower degrees are left out."""
+    """D0 of Eq. 4; what it leaves out, --terms says."""
     grid_size: int = 16
     """Control points of the warp along each axis."""
     terms: Literal["literal", "count", "total"] = "literal"
@@ -71,7 +71,7 @@ class ImagesConfig:
     data: str = "chest_xray"
     """Data set: chest_xray, phantom, one image, or a folder or zip of images or class folders."""
     split: str = "test"
-    """Which split of it."""
+    """Which split of it: train, val or test; all where there are no such folders."""
     label: str | None = None
     """Class, by name or number, of all images that lie in no class folders; none, or "predicted":
     for each image what the attacked model itself predicts."""

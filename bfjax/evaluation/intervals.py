@@ -32,7 +32,8 @@ def mean_auc(
       labels: (n,), the true classes.
 
     Returns:
-      The AUC and its interval; all NaN where a class has no image, the ends where one has but one.
+      The AUC and its interval; all NaN where a class has no image, the ends where
+      one has but one and the AUC is neither 0 nor 1.
 
     Example:
       >>> scores = np.array([0.1, 0.4, 0.4, 0.8])

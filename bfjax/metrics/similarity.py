@@ -127,6 +127,6 @@ def _pair(image: Image, reference: Image) -> tuple[Image, Image]:
     for one in (image, reference):
         if not jnp.issubdtype(jnp.result_type(one), jnp.floating):
             raise ValueError(
-                f"images are floats in [0, 1], got {jnp.result_type(one)}: divide by its largest"
+                f"images are floats in [0, 1], got {jnp.result_type(one)}: see bfjax.data.to_float"
             )
     return image.astype(dtype), reference.astype(dtype)

@@ -109,7 +109,8 @@ def _argument(value: Any, names: dict[str, str]) -> Any:
 def _array(tensor: Any) -> np.ndarray:
     """A tensor in NumPy, 64 bits narrowed to 32."""
     torch = importlib.import_module("torch")
-    tensor = torch.as_tensor(tensor).detach()  # of an item() it is a number.resolve_conj().cpu()
+    # of an item() it is a number
+    tensor = torch.as_tensor(tensor).detach().resolve_conj().cpu()
     if tensor.dtype == torch.int64:
         limits = torch.iinfo(torch.int32)  # some masks hold the largest number there is
         return tensor.clamp(limits.min, limits.max).to(torch.int32).contiguous().numpy()

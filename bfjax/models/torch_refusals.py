@@ -188,7 +188,8 @@ def refuse_random(node: Any, name: str, torch: Any) -> None:
 
 def _lies_alone(tensor: Any) -> bool:
     """Whether its values are all that lies in its memory, in the order that its shape says."""
-    return tensor.is_contiguous() and tensor.storage_offset() == 0
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor.is_contiguous() and tensor.storage_offset() == 0 and whole
 
 
 def refuse_operator(node: Any, name: str, torch: Any) -> None:

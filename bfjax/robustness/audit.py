@@ -125,6 +125,8 @@ def audit(
     )
     spent = on_gradients or (lambda _: None)
     rising = sorted(map(float, tiers))
+    if names is not None and len(names) != len(images):
+        raise ValueError(f"names must be one for each of {len(images)} images, got {len(names)}")
     test = _Test(as_pytree(predict), images, labels, threat, rising, batch_size, names)
     key = as_key(key)
     test.clean()

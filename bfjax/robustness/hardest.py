@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bfjax.attack import binary_cross_entropy, cross_entropy
+from bfjax.attack import binary_cross_entropy, cross_entropy, norm_of
 from bfjax.robustness.threat import Threat
 from bfjax.types import Image, Label, Predict, PRNGKey, as_key
 
@@ -93,7 +93,7 @@ def hardest(
 
     def ascend(c: Float[Array, " n"], _: None) -> tuple[Float[Array, " n"], None]:
         gradient = jax.grad(objective)(c)
-        norm = jnp.linalg.norm(gradient)
+        norm = norm_of(gradient, "l2")
         step = threat.largest / num_steps * gradient / jnp.where(norm > 0, norm, 1)
         return threat.within((c + step).astype(c.dtype), image), None
 

@@ -122,11 +122,15 @@ def judge_correction(
         gamma=gamma,
     )
     rising, size = np.asarray(sorted(map(float, tiers))), min(batch_size, len(images))
+    called = names or [f"image {i}" for i in range(len(images))]
     behind, key, spent = corrected(predict, correct), as_key(key), on_gradients or (lambda _: None)
 
     def errs(params: Any, chosen: np.ndarray) -> np.ndarray:
         """Whether what is behind the correction errs."""
         logits = programs.lit(threat, behind, jnp.asarray(images[chosen]), params)
+        if (unknown := np.isnan(np.asarray(logits)).any(1)).any():
+            name = called[chosen[unknown.argmax()]]
+            raise ValueError(f"the classifier answers NaN at {name} under light")
         return np.asarray(jax.vmap(is_wrong)(logits, jnp.asarray(labels[chosen])))
 
     whole = audit(

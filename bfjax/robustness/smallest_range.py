@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Scalar
 
-from bfjax.attack import is_wrong
+from bfjax.attack import is_wrong, norm_of
 from bfjax.field import Encoding
 from bfjax.numbers import Number, check_numbers
 from bfjax.robustness.random_search import margin_of
@@ -183,7 +183,7 @@ def step(
     there = threat.size(c)
     best = _smaller(best, there, c, wrong)
     tiny = jnp.finfo(slope.dtype).tiny
-    unit = slope / jnp.maximum(jnp.linalg.norm(slope), tiny)
+    unit = slope / jnp.maximum(norm_of(slope, "l2"), tiny)
     # how much one unit of range can raise the margin, to first order
     furthest = threat.scaled(jnp.float32(1)).within(_FAR * unit, image)
     rise = jnp.maximum(jnp.vdot(slope, furthest), tiny)

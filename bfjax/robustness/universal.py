@@ -77,7 +77,8 @@ def universal(
 
     Raises:
       ValueError: for a cap that is no positive number, a number of steps or a batch size below 1,
-        an attack with a penalty, a transform or a stop, and as `bfjax.run_batch`.
+        an attack with a penalty, a transform or a stop, images at none of which the classifier has
+        a finite gradient, and as `bfjax.run_batch`.
 
     Example:
       >>> predict = lambda x: 9 * jnp.stack([x[:8].mean() - 0.02, x[8:].mean()])
@@ -118,18 +119,19 @@ def universal(
     check_scalars(attack)
     predict, first = as_pytree(predict), jnp.asarray(images[0])
     params = attack.perturbation.init(first, None)
-    state, trace = (params, attack.optimizer.init(params)), []
+    state, trace, fitted = (params, attack.optimizer.init(params)), [], []
     order = batches(as_key(key), len(images), batch_size)
     for done, chosen in enumerate(itertools.islice(order, attack.num_steps)):
         batch = jnp.asarray(images[chosen]), jnp.asarray(labels[chosen])
-        state, raised = _step(attack, predict, first, *batch, state, cap)
+        state, raised, known = _step(attack, predict, first, *batch, state, cap)
         trace.append(raised)
+        fitted.append(known)
         if on_step is not None:
             jax.block_until_ready(raised)
             on_step(done + 1)
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state[0]))):
+    if not any(map(bool, fitted)):
         raise ValueError(
-            "one light cannot be fitted: the classifier's gradient is NaN or infinite at some image"
+            "one light cannot be fitted: the classifier's gradient is NaN or infinite at all images"
         )
     return Universal(state[0], jnp.stack(trace))
 
@@ -160,18 +162,27 @@ def batches(key: PRNGKey, count: int, batch_size: int) -> Iterator[np.ndarray]:
 def _step(attack: Any, predict: Any, first: Any, images: Any, labels: Any, state: Any, cap: Any):
     params, opt_state = state
 
+    def raised(params, image, label):
+        logits = predict(attack.perturbation.apply(params, image))
+        return jnp.minimum(attack.loss(logits, label), cap)
+
     def lowered(params):
-        def one(image, label):
-            logits = predict(attack.perturbation.apply(params, image))
-            return jnp.minimum(attack.loss(logits, label), cap)
+        return -jax.vmap(raised, (None, 0, 0))(params, images, labels).mean()
 
-        return -jax.vmap(one)(images, labels).mean()
+    values, slopes = jax.vmap(jax.value_and_grad(raised), (None, 0, 0))(params, images, labels)
+    # an image without a finite gradient says nothing of where to go
+    finite = [jnp.isfinite(g).reshape(len(g), -1).all(1) for g in jax.tree.leaves(slopes)]
+    known = jnp.stack(finite).all(0)
 
-    value, gradient = jax.value_and_grad(lowered)(params)
+    def mean(g):
+        told = jnp.where(known.reshape(-1, *[1] * (g.ndim - 1)), g, 0)
+        return -told.sum(0) / jnp.maximum(known.sum(), 1)
+
+    gradient, value = jax.tree.map(mean, slopes), -values.mean()
     updates, opt_state = optax.with_extra_args_support(attack.optimizer).update(
         gradient, opt_state, params, value=value, grad=gradient, value_fn=lowered
     )
     params = optax.apply_updates(params, updates)
     if attack.project is not None:
         params = attack.project(params, first)
-    return (params, opt_state), -value
+    return (params, opt_state), -value, known.any()

@@ -141,7 +141,7 @@ def make_plan(config: TrainConfig, source: data.Source) -> tuple[Plan, TrainStat
     options = vars(config)
     check_numbers(at_least=1, batch_size=config.batch_size)
     check_numbers(at_least=0, seed=config.seed)
-    check_numbers(above=0, below=math.inf, clip_norm=config.clip_norm)
+    check_numbers(above=0, clip_norm=config.clip_norm)
     rates = {k: options[k] for k in ("learning_rate", "head_learning_rate", "weight_decay")}
     check_numbers(at_least=0, below=math.inf, optional=True, **rates)
     check_numbers(at_least=0, below=1, **{k: options[k] for k in ("label_smoothing", "average")})

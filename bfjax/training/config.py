@@ -17,7 +17,7 @@ class TrainConfig:
     """
 
     data: str = "chest_xray"
-    """Data set: chest_xray, phantom, or a folder of class folders."""
+    """Data set: chest_xray, phantom, or a folder or zip file of class folders."""
     labels: Path | None = None
     """CSV file of the images' classes, in whatever folders they lie: file name, then a column of 0
     and 1 for each class."""
@@ -31,7 +31,7 @@ class TrainConfig:
     out: Path = Path("bfjax-model")
     """Folder for the checkpoint."""
     model: str = "mobilenet_v1"
-    """Architecture."""
+    """Architecture: mobilenet_v1, mobilenet_v2, resnet50, densenet121 or convnet."""
     init: str | None = None
     """Weights to start from: a checkpoint's folder, a file (.npz, .h5, .safetensors), or
     hf:owner/repository; none: from scratch."""
@@ -138,7 +138,7 @@ class ExportConfig:
     data: str = "chest_xray"
     """Data set that both are evaluated on: chest_xray, phantom, or a folder of class folders."""
     split: str = "test"
-    """Which split of it."""
+    """Which split of it: train, val or test; all where there are no such folders."""
     labels: Path | None = None
     """CSV file of the images' classes: file name, then a column of 0 and 1 for each class."""
     num_images: int | None = None

@@ -86,7 +86,7 @@ def test_the_shrunk_image_stays_in_its_frame():
     assert (np.ptp(places, 0) > 3).all()  # it is put anywhere
 
 
-def test_the_smaller_copy_is_scipys():
+def test_a_smooth_image_comes_back_from_its_smaller_copy():
     """Down and up again: smooth images hardly change, and borders stay as bright as they were."""
     image = scipy.ndimage.gaussian_filter(np.asarray(images(1, (40, 40, 1))[0]), (5, 5, 0))
     for key in jax.random.split(jax.random.key(0), 3):
@@ -118,7 +118,7 @@ def test_eight_bits_are_pillows():
 
 @pytest.mark.parametrize("quality", [1, 30, 41, 49, 50, 90])
 def test_the_steps_of_jpeg_are_pillows(quality):
-    """Each coefficient alone, half a step beyond its first one, is rounded to a whole step."""
+    """Pillow says which table a file was written with."""
     file = io.BytesIO()
     Pillow.fromarray(np.zeros((8, 8), np.uint8)).save(file, "JPEG", quality=quality)
     table = np.array(Pillow.open(file).quantization[0]).reshape(8, 8)  # in rows, as T.81 prints it

@@ -122,6 +122,9 @@ def test_a_shortest_step_stays_in_the_ball():
     search = smallest_step(bfjax.attacks.bim(epsilon=0.02, step_size=1.0), num_steps=50)
     found = bfjax.run(search, predict, image, label)
     assert np.abs(found.adversarial - image).max() <= 0.02 + 1e-6
+    short = smallest_step(bfjax.attacks.bim(epsilon=0.02, step_size=1.0, norm="l2"), num_steps=5)
+    half = bfjax.run(short, predict, image.astype(jnp.bfloat16), label)
+    assert half.adversarial.dtype == jnp.bfloat16
 
 
 def test_what_cannot_be_is_named():

@@ -187,6 +187,7 @@ def test_a_name_that_no_record_holds_is_refused(tmp_path):
         load(tmp_path, "all", image_size=4)
     str(told.value).encode()
     Path(os.fsdecode(odd)).rename(tmp_path / "A" / "Lunge_ü.png")
+    Path(os.fsdecode(bytes(tmp_path) + b"/notes_\xfc.txt")).write_text("no image")
     assert len(load(tmp_path, "all", image_size=4)) == 3
 
 

@@ -101,15 +101,16 @@ def test_bad_input_is_named():
         universal(_halves, 3 * images, labels, key=KEY)
 
 
-def test_a_light_that_cannot_be_fitted_is_none():
+def test_images_without_a_finite_gradient_are_left_out():
     """The root of black has an infinite slope."""
+
+    def predict(x):
+        return 9 * jnp.stack([jnp.sqrt(x[:4]).mean() - 0.02, jnp.sqrt(x[4:]).mean()])
+
+    options = {"max_log_range": 0.2, "num_steps": 5, "batch_size": 2, "key": KEY}
     images = jnp.full((2, 8, 8, 1), 0.5).at[1, 0, 0].set(0)
-    with pytest.raises(ValueError, match="gradient is NaN or infinite at some image"):
-        universal(
-            lambda x: jnp.stack([jnp.sqrt(x[:4]).mean(), jnp.sqrt(x[4:]).mean()]),
-            images,
-            jnp.zeros(2, int),
-            max_log_range=0.2,
-            num_steps=3,
-            key=KEY,
-        )
+    found = universal(predict, images, jnp.ones(2, int), **options)
+    alone = universal(predict, images[:1], jnp.ones(1, int), **options | {"batch_size": 1})
+    np.testing.assert_allclose(found.params, alone.params, atol=1e-6)
+    with pytest.raises(ValueError, match="gradient is NaN or infinite at all images"):
+        universal(predict, images[1:], jnp.ones(1, int), **options)

@@ -71,7 +71,7 @@ def gather(folder: Path) -> Maps:
         total = total + maps.sum(0, dtype=np.float64)
         thirds.append(third_sums(maps))
         rest.append(table.drop_columns("map"))
-    table = pa.concat_tables(rest)
+    table = pa.concat_tables(rest, promote_options="default")
     columns = {name: np.array(table[name]) for name in table.column_names}
     return Maps(columns, np.asarray(total) / len(table), np.concatenate(thirds))
 
@@ -89,7 +89,9 @@ def map_of(folder: Path, row: int) -> Float[np.ndarray, "h w"] | None:
     path = _shards(tuple(sorted(folder.glob("*.parquet")))).get(row)
     if path is None:
         return None
-    return as_maps(pa.parquet.read_table(path, filters=[("index", "=", row)]))[0]
+    table = storage.read_shard(path)
+    at = table["index"].to_pylist().index(row)
+    return as_maps(table.slice(at, 1))[0]
 
 
 @functools.lru_cache(maxsize=8)

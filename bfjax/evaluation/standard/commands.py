@@ -73,7 +73,7 @@ def _complete(runs: list[AuditRun]) -> tuple[dict[str, dict[str, Any]], bool]:
             ran = runner.complete(run, lambda spent, task=task: bar.advance(task, spent))
             bar.remove_task(task)
             before = storage.read_json(run.out / "audit.json")
-            if ran or not before:
+            if ran or not before or not (run.out / "lights.csv").exists():
                 summed = summary.summarize(run)
                 figure.draw(run.out, summed)
                 storage.write_json(run.out / "audit.json", summed)  # last: who has it is finished

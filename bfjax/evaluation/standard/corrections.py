@@ -24,7 +24,8 @@ def of_correction(
       smallest: the smallest log-range at which the bare model errs on each image.
 
     Returns:
-      For each log-range `uncorrected`, the accuracy of the bare model in the worst case; the
+      For each log-range `uncorrected`, the accuracy of the bare model against the same search (not
+      against one light for all, which nobody makes for the corrected one); the
       accuracy against each of `ATTACKERS`, and against whoever is worst for an image; `seeming`,
       what is gained against the oblivious attacker, and `gain`, against the worst one: mean, low
       and high, with Newcombe's 95 % interval of paired shares.

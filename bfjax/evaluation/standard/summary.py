@@ -268,7 +268,7 @@ def _show_corrections(found: dict[str, dict[str, Any]], console: Console) -> Non
             for tier in judged["tiers"]:
                 mean, low, high = (tier["gain"][k] for k in ("mean", "low", "high"))
                 real = f"{100 * mean:+.1f}"
-                if low is not None:  # of one image there is none
+                if low is not None:  # older ones of one image had none
                     real += f" ({100 * low:+.1f} to {100 * high:+.1f})"
                 rates = [f"{tier[key]:.1%}" for key in ("uncorrected", *ATTACKERS)]
                 table.add_row(model, name, f"{tier['log_range']:g}", *rates, real)

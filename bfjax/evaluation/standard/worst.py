@@ -41,12 +41,14 @@ def of_table(table: pa.Table, tiers: int) -> Worst:
       The same, as arrays.
     """
     logits = np.asarray(table["worst"].to_pylist()).reshape(len(table), tiers, -1)
-    stored = "turned" in table.column_names
+    none = [np.nan] * logits.shape[2]  # older shards lack it
+    stored = table["turned"].to_pylist() if "turned" in table.column_names else [None] * len(table)
+    turned = [none if one is None else one for one in stored]
     return Worst(
         logits,
         np.asarray(table["smallest"].to_pylist(), np.float64),
         np.asarray(table[storage.PARAMS].to_pylist(), np.float32),
-        np.asarray(table["turned"].to_pylist()) if stored else np.full_like(logits[:, 0], np.nan),
+        np.asarray(turned, logits.dtype),
     )
 
 

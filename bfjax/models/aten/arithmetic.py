@@ -65,7 +65,8 @@ def _divide(x: Array, y: Array | float, *, rounding_mode: str | None = None) -> 
     x, y = align(x, y)
     real = jnp.issubdtype(x.dtype, jnp.floating)
     if rounding_mode == "floor" and real:  # by zero it is ±∞, or NaN
-        return jnp.where(y == 0, x / y, jnp.floor_divide(x, jnp.where(y == 0, 1, y)))
+        by_zero = lax.stop_gradient(x / y)
+        return jnp.where(y == 0, by_zero, jnp.floor_divide(x, jnp.where(y == 0, 1, y)))
     if rounding_mode == "floor":
         return jnp.floor_divide(x, y)
     if real:

@@ -79,9 +79,10 @@ def _median_of_all(x: Array) -> Array:
     found = _median(flat, 0)[0]
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return found
-    equal = flat == lax.stop_gradient(found)
-    shared = jnp.where(equal, flat, 0).sum() / equal.sum().astype(x.dtype)
-    return jnp.where(jnp.isfinite(found), shared.astype(x.dtype), found)
+    found = lax.stop_gradient(found)
+    equal = flat == found
+    share = jnp.where(equal, flat - lax.stop_gradient(flat), 0) / jnp.maximum(equal.sum(), 1)
+    return found + share.sum().astype(x.dtype)  # 0, but for its slope
 
 
 def _running(extreme: Callable) -> Callable:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from bfjax.evaluation.standard import testing
 
@@ -12,9 +13,9 @@ def rounding(x):
     return 40 * jnp.stack([rounded[:6].mean() - 0.02, rounded[6:].mean()])
 
 
-def found(num_random):
+def found(num_random, predict=rounding):
     tested = testing.Test(
-        predict=rounding,
+        predict=predict,
         images=np.full((4, 12, 12, 1), 0.5, np.float32),
         labels=np.ones(4, int),
         names=list("abcd"),
@@ -24,6 +25,14 @@ def found(num_random):
         on_gradients=lambda _: None,
     )
     return tested.machine()
+
+
+def test_nan_under_a_set_up_is_told():
+    def breaks(x):  # where the light is less than none
+        return jnp.stack([jnp.sqrt(x.min() - 0.49), 0.5 - x.mean()])
+
+    with pytest.raises(ValueError, match="answers NaN at a under a machine's light"):
+        found(2, breaks)
 
 
 def test_random_set_ups_find_what_the_gradient_hides():
