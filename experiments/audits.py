@@ -134,7 +134,10 @@ def write(found: dict[str, dict[str, Any]]) -> None:
             random = [f"{100 * tier['random_accuracy']:.1f}" for tier in row["tiers"]]
             rows.append([name, f"random, exposure {kind}", clean, *random, "", ""])
         machine = ["" for _ in _ranges(found)]
-        set_up = f"a machine's worst set-up: {with_interval(audit['machine'])}"
+        uneven = audit["machine"]["lights"]["log_range"]
+        set_up = (
+            f"a machine's worst set-up: {with_interval(audit['machine'])}, log-range {uneven:.2f}"
+        )
         rows.append([name, set_up, clean, *machine, "", ""])
         rows += _corrected(name, audit)
         rows[first][2] = with_interval(audit["clean"])

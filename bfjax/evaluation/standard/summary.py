@@ -247,6 +247,8 @@ def show(found: dict[str, dict[str, Any]], out: Path) -> None:
     console.print(table)
     print("columns: log-ranges; takes: up to which nine in ten right answers stay right")
     for name, audit in found.items():
+        if uneven := audit["machine"].get("lights", {}).get("log_range"):  # not in older ones
+            print(f"{name}, a machine's: set-ups whose log-range is {uneven:.2f} in the median")
         for row, of_row in audit["rows"].items():
             for flag in of_row["flags"].values():
                 print(f"{name}, exposure {row}, {flag['images']} images: {flag['means']}")

@@ -165,7 +165,9 @@ def _details(one: Audited) -> dict[str, Any]:
             more += [share(tier.get("universal_accuracy"))] * universal
             lines.append((f"within {tier['log_range']:g}", cells(tier, *more)))
         parts.append((figure.ROWS.get(row, row), lines))
-    parts.append(("", [("worst set-up of a machine", cells(audit["machine"], *empty))]))
+    uneven = audit["machine"].get("lights", {}).get("log_range")  # not in older ones
+    how = f", log-range {uneven:.2f} in the median" if uneven else ""
+    parts.append(("", [(f"worst set-up of a machine{how}", cells(audit["machine"], *empty))]))
     names = audit["settings"]["class_names"]
     found = [f"{name} found" for name in reversed(names)] if len(names) == 2 else ["", ""]
     heads = [("accuracy", ""), ("sensitivity", found[0]), ("specificity", found[1]),
