@@ -255,9 +255,8 @@ def smallest_step(attack: Attack, *, num_steps: int = 1000, num_finer: int = 20)
 
     The gradient is computed once. Lengths 1/n, 2/n, … 1 of the attack's own step are tried, each
     projected as the attack says; if one of the first `num_finer` fools, as many shorter ones are
-    tried. This is what foolbox up to 2.4
-    did by default for FGSM. The image itself is returned where it is wrong when clean, or where no
-    step fools.
+    tried. This is what foolbox up to 2.4 did by default for FGSM. The image itself is returned
+    where it is wrong when clean, or where no step fools.
 
     Args:
       attack: its first step is the longest one; for instance `fgsm(epsilon=1.0)`.

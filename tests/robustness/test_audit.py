@@ -157,26 +157,21 @@ def test_a_gradient_that_points_the_wrong_way_is_flagged():
         return 40 * (x[:6].mean() - x[6:].mean() + 0.02)
 
     score.defvjp(lambda x: (score(x), x), lambda x, g: (-jax.grad(lambda x: 40 * _gap(x))(x) * g,))
-    found = audit(
-        lambda x: jnp.stack([score(x), jnp.float32(0)]),
-        np.full((1, 12, 12, 1), 0.5, np.float32),
-        np.zeros(1, int),
-        tiers=(0.2,),
-        num_random=1,
-        num_steps=4,
-        key=KEY,
-    )
+
+    def audited(num_random):
+        return audit(
+            lambda x: jnp.stack([score(x), jnp.float32(0)]),
+            np.full((1, 12, 12, 1), 0.5, np.float32),
+            np.zeros(1, int),
+            tiers=(0.2,),
+            num_random=num_random,
+            num_steps=4,
+            key=KEY,
+        )
+
+    found, by_chance = audited(1), audited(64)
     assert found.wrong.all()
     assert found.flags["gradient_free"].all()
-    by_chance = audit(
-        lambda x: jnp.stack([score(x), jnp.float32(0)]),
-        np.full((1, 12, 12, 1), 0.5, np.float32),
-        np.zeros(1, int),
-        tiers=(0.2,),
-        num_random=64,
-        num_steps=4,
-        key=KEY,
-    )
     assert (by_chance.random.argmax(-1) == 1).any()  # a random light turns it, before any search
     assert by_chance.flags["gradient_free"].all()
 
