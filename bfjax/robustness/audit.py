@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
-from bfjax.attack import check_batch, is_saturated, is_wrong, run_batch
+from bfjax.attack import check_batch, is_saturated, run_batch
 from bfjax.field import Encoding
 from bfjax.numbers import Number
 from bfjax.robustness import programs
 from bfjax.robustness.exposure_scan import is_exposure_alone
-from bfjax.robustness.random_search import margin_of
+from bfjax.robustness.flags import in_unit_interval, same_answers
+from bfjax.robustness.known import Known
 from bfjax.robustness.smallest_range import parts
-from bfjax.robustness.threat import TIERS, Exposure, Threat, light
+from bfjax.robustness.threat import TIERS, Exposure, light
 from bfjax.types import Attack, Predict, PRNGKey, as_key, as_pytree
 
 
@@ -74,7 +75,9 @@ def audit(
     largest log-range at which nothing has turned it yet, and so on to smaller ones. An image leaves
     as soon as it is decided: what is turned within a range is so within every larger one, and what
     withstands all attacks within a range is taken to withstand smaller ones. Of two classes the
-    attack on the cross-entropy is left out: it takes the steps of the one on the margin.
+    attack on the cross-entropy is left out: it takes the steps of the one on the margin. In the end
+    the light that was found is weakened along its own line, by bisection, for as long as the
+    classifier errs.
 
     Args:
       predict: the classifier.
@@ -140,30 +143,14 @@ def audit(
         before = test.gradients.sum()
         test.union(key)
         spent(test.gradients.sum() - before)
+    before = test.gradients.sum()
+    test.weaken()
+    spent(test.gradients.sum() - before)
     return test.result(random)
 
 
-class _Test:
+class _Test(Known):
     """An audit under way: what is known of each image."""
-
-    def __init__(
-        self,
-        predict: Predict,
-        images: np.ndarray,
-        labels: np.ndarray,
-        threat: Threat,
-        tiers: list[float],
-        batch_size: int,
-        names: list[str] | None,
-    ):
-        self.names = names or [f"image {i}" for i in range(len(images))]
-        self.predict, self.images, self.labels, self.threat = predict, images, labels, threat
-        self.tiers, self.batch_size = np.asarray(tiers), min(batch_size, len(images))
-        self.limits = self.tiers * (1 + 1e-5)  # what is within a range may exceed it by rounding
-        count = len(images)
-        self.smallest, self.gradients = np.full(count, np.inf), np.zeros(count)
-        self.flags: dict[str, Any] = {}
-        self.survived, self.followed = np.zeros((2, count), bool)
 
     def batches(self, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """See `programs.batches`."""
@@ -189,8 +176,8 @@ class _Test:
         steep = np.concatenate(slopes)
         self.flags["zero_gradient"] = ~((steep > 0) & np.isfinite(steep))
         self.flags["saturated"] = self.mapped(is_saturated, self.logits)
-        self.flags["randomised"] = not np.array_equal(self.logits, np.concatenate(again))
-        self.flags["probabilities"] = bool((self.logits >= 0).all() and (self.logits <= 1).all())
+        self.flags["randomised"] = not same_answers(self.logits, np.concatenate(again))
+        self.flags["probabilities"] = in_unit_interval(self.logits)
 
     def random(self, key: PRNGKey, number: int) -> np.ndarray:
         """(t, k, n, classes): the answers under random lights, which may be the worst ones too."""
@@ -239,7 +226,7 @@ class _Test:
         attacks = programs.each_within(self.threat, ranges, findings=findings)
         limits = self.limits[place]
         for number, (name, of_images) in enumerate(attacks.items()):
-            if self.logits.shape[1] <= 2 and name == "halving, cross-entropy":
+            if name == "halving, cross-entropy" and self.logits.shape[1] <= (1 if findings else 2):
                 continue  # it has the slopes of the margin then, and ranks lights alike
             left = undecided[self.smallest[undecided] > limits[undecided]]
             for chosen, real in self.batches(left):
@@ -247,42 +234,14 @@ class _Test:
                 attack = of_images(chosen)
                 images, labels = self.of(chosen)
                 result = run_batch(attack, self.predict, images, labels, key=keys, warn=False)
+                self.gradients[chosen[real]] += programs.gradients(attack, result)[real]
+                # where a slope was not finite, the last light is none
+                real &= np.isfinite(np.asarray(result.params)).all(1)
                 here, logits = chosen[real], np.asarray(result.logits)[real]
                 self.offer(here, np.asarray(result.params)[real], logits)
-                self.gradients[here] += programs.gradients(attack, result)[real]
                 if isinstance(attack, Attack):
                     self.followed[here] |= self.wrong(logits, here)
         self.survived[undecided] = self.smallest[undecided] > limits[undecided]
-
-    def of(self, chosen: np.ndarray) -> tuple[Array, Array]:
-        """Images and labels of some numbers."""
-        return jnp.asarray(self.images[chosen]), jnp.asarray(self.labels[chosen])
-
-    def margin(self, logits: np.ndarray, chosen: Any = slice(None)) -> np.ndarray:
-        """How far the answers err."""
-        return self.mapped(margin_of, logits, chosen)
-
-    def wrong(self, logits: np.ndarray, chosen: Any = slice(None)) -> np.ndarray:
-        """Whether they do."""
-        return self.mapped(is_wrong, logits, chosen)
-
-    def mapped(self, function: Any, logits: np.ndarray, chosen: Any = slice(None)) -> np.ndarray:
-        """A function of logits and label, of each image."""
-        return np.asarray(jax.vmap(function)(jnp.asarray(logits), jnp.asarray(self.labels[chosen])))
-
-    def offer(self, chosen: np.ndarray, params: np.ndarray, logits: np.ndarray) -> None:
-        """A light of each of some images: perhaps the worst within a range, or the least uneven."""
-        self.check_answers(logits, chosen)
-        sizes = np.asarray(jax.vmap(self.threat.size)(jnp.asarray(params)))
-        margins, wrong = self.margin(logits, chosen), self.wrong(logits, chosen)
-        less = wrong & (sizes < self.smallest[chosen])
-        self.smallest[chosen[less]] = sizes[less]
-        self.params[chosen[less]] = params[less]
-        self.turned[chosen[less]] = logits[less]
-        for t, limit in enumerate(self.limits):
-            worse = (sizes <= limit) & (margins > self.margins[t, chosen])
-            self.margins[t, chosen[worse]] = margins[worse]
-            self.worst[t, chosen[worse]] = logits[worse]
 
     def result(self, random: np.ndarray) -> Audit:
         """What was found."""
@@ -301,12 +260,3 @@ class _Test:
             self.gradients,
             self.flags,
         )
-
-    def check_answers(self, logits: np.ndarray, chosen: np.ndarray) -> None:
-        """NaN is neither right nor wrong."""
-        unknown = np.isnan(logits).any(-1)
-        if unknown.any():
-            raise ValueError(
-                f"the classifier answers NaN at {self.names[chosen[unknown][0]]} or under light "
-                "on it: no class is right or wrong then"
-            )

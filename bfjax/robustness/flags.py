@@ -1,5 +1,10 @@
 """Signs that a test itself may have failed."""
 
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
 FLAGS = {
     "randomised": "The classifier answers the same image differently: every rate is of its luck "
     "too, and gradients point elsewhere each time. Test it with its randomness fixed.",
@@ -13,3 +18,40 @@ FLAGS = {
     "followed a gradient: it may be masked, and the classifier weaker than it looks.",
 }
 """What each flag of an audit means."""
+
+
+def same_answers(
+    once: Float[np.ndarray, "n classes"], again: Float[np.ndarray, "n classes"]
+) -> bool:
+    """Whether a classifier answers alike when it is asked twice, but for rounding.
+
+    Args:
+      once: logits.
+      again: those of the second time.
+
+    Returns:
+      Whether they agree to 1e-4, as of themselves as of 1.
+
+    Example:
+      >>> same_answers(np.array([[0.0, 2.0]]), np.array([[0.0, 2.1]]))
+      False
+
+    Reference: Croce and Hein, *AutoAttack*, 2020, for such checks.
+    """
+    return bool(np.allclose(once, again, rtol=1e-4, atol=1e-4))
+
+
+def in_unit_interval(logits: Float[np.ndarray, "n classes"]) -> bool:
+    """Whether answers look like probabilities.
+
+    Args:
+      logits: of all images.
+
+    Returns:
+      Whether all lie in [0, 1].
+
+    Example:
+      >>> in_unit_interval(np.array([[0.2, 0.8]])), in_unit_interval(np.array([[-1.0, 0.8]]))
+      (True, False)
+    """
+    return bool(((logits >= 0) & (logits <= 1)).all())

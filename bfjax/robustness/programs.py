@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from bfjax.attack import is_wrong
 from bfjax.robustness.random_search import margin_of
 from bfjax.robustness.smallest_range import finish as last
 from bfjax.robustness.smallest_range import start as first
@@ -51,6 +52,29 @@ def drawn(threat: Any, keys: Any) -> Array:
 def lit(threat: Any, predict: Any, images: Any, params: Any) -> Array:
     """The answers under given lights."""
     return jax.vmap(lambda c, x: predict(threat.perturbation.apply(c, x)))(params, images)
+
+
+HALVINGS = 8
+"""Forward passes that weaken a light."""
+
+
+@jax.jit
+def weakest(
+    threat: Any, predict: Any, images: Any, labels: Any, params: Any
+) -> tuple[Array, Array]:
+    """Of lights that turn images the weakest multiples that were found to, and the answers."""
+
+    def one(image: Array, label: Array, c: Array) -> tuple[Array, Array]:
+        def halve(ends: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
+            middle = sum(ends) / 2
+            errs = is_wrong(predict(threat.perturbation.apply(middle * c, image)), label)
+            return (jnp.where(errs, ends[0], middle), jnp.where(errs, middle, ends[1])), None
+
+        none, whole = jnp.zeros((), c.dtype), jnp.ones((), c.dtype)
+        (_, least), _ = jax.lax.scan(halve, (none, whole), length=HALVINGS)
+        return least * c, predict(threat.perturbation.apply(least * c, image))
+
+    return jax.vmap(one)(images, labels, params)
 
 
 @jax.jit

@@ -18,7 +18,10 @@ from bfjax.evaluation.standard import figure, runner, summary, threshold, univer
 from bfjax.evaluation.standard.config import AuditConfig
 from bfjax.evaluation.standard.runner import AuditRun
 from bfjax.evaluation.standard.testing import UNIVERSAL
+from bfjax.evaluation.targets import check_together
 
+EXPOSURES = ("fixed", "alone", "free")
+"""In the order in which they are tested, whatever the order in which they are named."""
 Run = TypeVar("Run", bound=ModelRun)
 
 
@@ -116,7 +119,7 @@ def audit_runs(config: AuditConfig) -> list[AuditRun]:
     kept = ("batch_size", "num_random", "universal_steps", "fit_images")
     settings = {name: getattr(config, name) for name in kept} | {
         "ranges": sorted(config.ranges),
-        "exposures": list(config.exposures),
+        "exposures": [kind for kind in EXPOSURES if kind in config.exposures],
         "corrections": list(config.corrections),
     }
     return model_runs(AuditRun, config, settings, what="an audit")
@@ -145,9 +148,7 @@ def model_runs(
     if config.finding == ANY:
         raise ValueError(f"{what} is of one finding: --finding {ANY} names none")
     targets = [load_model(config, text) for text in config.model]
-    names = [target.name for target in targets]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two of --model have one name: {', '.join(names)}")
+    check_together(targets)
     asked = ask_about(config, targets, out=config.out, dry_run=config.dry_run)
     truth = np.asarray(asked.source.labels, np.int32)
     if (truth < 0).any():

@@ -84,7 +84,9 @@ def _draw(axes: Axes, audit: dict[str, Any]) -> None:
         heights = [100 * tier[f"{name}_accuracy"] for tier in tiers]
         axes.plot(ranges, heights, style, color=colour, label=label)
     machine = 100 * audit["machine"]["accuracy"]
-    axes.axhline(machine, color="grey", ls="--", lw=1, label="a machine's worst set-up")
+    axes.axhline(
+        machine, color="grey", ls="--", lw=1, label="a machine's worst set-up, of any log-range"
+    )
     axes.set_xlim(0, end)
     axes.set_ylim(0, 101)
     axes.set_title(f"{audit['model']['name']}, {audit['images']} images", fontsize=10)

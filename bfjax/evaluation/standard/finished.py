@@ -33,7 +33,7 @@ _MEANINGS = (
     "no more than a calibrated machine leaves",
     "no more than a misused machine makes",
     "no more than an uncorrected machine makes",
-    "more than machines make, up to a factor of two",
+    "more than an uncorrected machine makes, up to a factor of two",
 )
 
 

@@ -86,4 +86,7 @@ def keeping(
             f"--sensitivity {sensitivity:g} needs a threshold of 0, logits of {odds:g}: "
             "divide the model's logits by a constant"
         )
-    return float(1 / (1 + np.exp(-odds)))
+    found = 1 / (1 + np.exp(-odds))
+    while np.log(found / (1 - found)) > odds:  # near 1 the next number is far
+        found = np.nextafter(found, 0)
+    return float(found)

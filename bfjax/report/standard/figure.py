@@ -61,7 +61,7 @@ def plot(audit: dict[str, Any], row: str, *, identity: str) -> tuple[str, list[t
             drawn.append((number, text))
     machine = audit["machine"]["accuracy"]
     line(group(svg, _MACHINE), [(0.0, machine), (end, machine)], end)
-    drawn.append((_MACHINE, "worst set-up of a machine"))
+    drawn.append((_MACHINE, "worst set-up of a machine, of any log-range"))
     return ElementTree.tostring(svg, encoding="unicode"), [
         (curves.key(number), text) for number, text in drawn
     ]

@@ -123,5 +123,5 @@ def test_ranges_have_words():
     assert range_in_words(0.1) == "no more than a calibrated machine leaves"
     assert range_in_words(float(np.float32(0.2))) == "no more than a misused machine makes"
     assert range_in_words(0.39) == "no more than an uncorrected machine makes"
-    assert range_in_words(0.6) == "more than machines make, up to a factor of two"
+    assert range_in_words(0.6) == "more than an uncorrected machine makes, up to a factor of two"
     assert range_in_words(0.71) == "more than a factor of two"

@@ -416,5 +416,5 @@ def test_images_without_classes_and_models_of_one_name_are_refused(models, tmp_p
         audit_models(config(models[0], out=tmp_path / "out", **options))
     with pytest.raises(ValueError, match="an audit is of a model: name one or several"):
         audit_models(config(out=tmp_path / "out"))
-    with pytest.raises(ValueError, match="two of --model have one name"):
+    with pytest.raises(ValueError, match="two models are called"):
         audit_models(config(models[0], models[0], out=tmp_path / "out"))

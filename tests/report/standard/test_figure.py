@@ -51,7 +51,7 @@ def test_one_light_for_all_is_drawn_where_it_was_tested(audited):
     _, legend = drawn(audited, "strong")
     worst, both = "worst uneven light found", "worst of both at once"
     assert legend == [worst, both, "universal light, one for all", "random light, mean",
-                      "worst set-up of a machine"]  # fmt: skip
+                      "worst set-up of a machine, of any log-range"]  # fmt: skip
     assert "universal light, one for all" not in drawn(audited, "weak")[1]
 
 
