@@ -211,6 +211,8 @@ def _within(*bounds: float | None) -> str:
             return "be positive" if below is None else "be positive and finite"
         if at_least is not None:
             return "not be negative" if at_least == 0 else f"be at least {at_least:g}"
+    if above is None and at_least is None:
+        return f"be at most {at_most:g}" if below is None else f"be below {below:g}"
     low = f"[{at_least:g}" if above is None else f"({above:g}"
     return f"be in {low}, " + (f"{at_most:g}]" if below is None else f"{below:g})")
 

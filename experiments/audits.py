@@ -189,6 +189,9 @@ def _corrected(name: str, audit: dict[str, Any]) -> list[list[str]]:
             spent = f"{judged['gradients']:.0f}" if attacker == "worst" else ""
             told = f"{correction} correction, {attacker.replace('_', ' ')}"
             rows.append([name, told, clean, *rates, "", spent])
+        gains = [standard.gain_in_points(tier["gain"]) for tier in judged["tiers"]]
+        told = f"{correction} correction, points gained (95 % interval)"
+        rows.append([name, told, "", *gains, "", ""])
     return rows
 
 

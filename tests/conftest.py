@@ -27,6 +27,7 @@ _CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 def pytest_configure(config):
     """What is compiled once is shared by the test processes and by the commands they start."""
+    os.umask(0o022)  # tests of files' modes assume the usual one
     if not hasattr(config, "workerinput"):
         os.environ[_CACHE] = tempfile.mkdtemp(prefix="bfjax-tests-")
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"

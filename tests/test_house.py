@@ -28,7 +28,7 @@ LAYERS = {
     "progress": set(),
     "estimate": set(),
     "field": {"types", "numbers"},
-    "metrics": {"types"},
+    "metrics": {"types", "numbers"},
     "storage": {"types"},
     "attack": {"types", "numbers", "field"},
     "attacks": {"types", "numbers", "field", "attack"},
@@ -176,11 +176,12 @@ def test_the_core_loads_nothing_but_jax_and_optax():
 
 
 def _public():
-    for module in (bfjax.field, bfjax.attack, bfjax.attacks, bfjax.explain, bfjax.metrics):
-        for name, value in vars(module).items():
-            ours = inspect.isfunction(value) and value.__module__.startswith("bfjax")
-            if ours and not name.startswith("_"):
-                yield pytest.param(inspect.unwrap(value), id=f"{module.__name__}.{name}")
+    core = (bfjax.field, bfjax.attack, bfjax.attacks, bfjax.robustness, bfjax.explain)
+    for module in (*core, bfjax.metrics):
+        for name in module.__all__:
+            value = inspect.unwrap(getattr(module, name))  # what is jitted or cached too
+            if inspect.isfunction(value):
+                yield pytest.param(value, id=f"{module.__name__}.{name}")
 
 
 @pytest.mark.parametrize("function", list(_public()))

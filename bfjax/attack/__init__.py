@@ -62,7 +62,12 @@ The loop by hand is the same:
 """
 
 from bfjax.attack.ascent import annealed, step_halving
-from bfjax.attack.batch import check_batch, run_batch, warn_of_probabilities
+from bfjax.attack.batch import (
+    check_batch,
+    run_batch,
+    seem_probabilities,
+    warn_of_probabilities,
+)
 from bfjax.attack.diversity import (
     eight_bit,
     ensemble,
@@ -140,6 +145,7 @@ __all__ = [
     "run",
     "run_batch",
     "run_stream",
+    "seem_probabilities",
     "smallest_step",
     "smooth_gradient",
     "steepest",

@@ -149,6 +149,8 @@ def check_batch(
             f"labels are integers, got {labels.dtype}: class numbers (of one-hot labels the "
             "argmax), or for heads of several labels 0 and 1"
         )
+    if names is not None and len(names) != len(images):
+        raise ValueError(f"names must be one for each of {len(images)} images, got {len(names)}")
     low = high = np.zeros(len(images), np.float32)
     if not isinstance(images, jax.core.Tracer):
         with jax.ensure_compile_time_eval():
@@ -209,12 +211,27 @@ def warn_of_probabilities(
       >>> len(caught)
       1
     """
-    outputs = np.asarray(outputs, np.float32)
-    rounding = 1e-3  # a softmax in half precision may exceed one
-    if outputs.size and outputs.min() >= 0 and outputs.max() <= 1 + rounding:
+    if seem_probabilities(outputs):
         warnings.warn(
             f"all outputs of {name} lie in [0, 1]: are they probabilities? bfjax wants logits, the "
             "values before the softmax or sigmoid; bfjax.models.from_probabilities turns them "
             "back, on the command line --outputs probabilities",
             stacklevel=stacklevel,
         )
+
+
+def seem_probabilities(outputs: Float[Array | np.ndarray, "... classes"]) -> bool:
+    """Whether outputs seem to be probabilities, see `warn_of_probabilities`.
+
+    Args:
+      outputs: what a model said.
+
+    Returns:
+      Whether all lie in [0, 1], but for the rounding of a softmax in half precision.
+
+    Example:
+      >>> seem_probabilities(np.array([[0.2, 0.8]])), seem_probabilities(np.array([[-1.0, 0.8]]))
+      (True, False)
+    """
+    outputs = np.asarray(outputs, np.float32)
+    return bool(outputs.size and outputs.min() >= 0 and outputs.max() <= 1 + 1e-3)

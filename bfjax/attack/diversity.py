@@ -17,6 +17,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from bfjax.attack.transforms import check_kernel, gaussian_kernel, smoothed
+from bfjax.field import clip
 from bfjax.numbers import Number, check_numbers, with_numbers
 from bfjax.types import Image, Logits, Params, Perturbation, Predict, PRNGKey, as_key, as_pytree
 
@@ -112,7 +113,7 @@ def random_window(*, level: Number = 0.1, width: Number = 0.2) -> View:
 
 def _random_window(key: PRNGKey, image: Image, *, level: Any, width: Any) -> Image:
     shift, gain = jax.random.uniform(as_key(key), (2,), minval=-1.0)
-    seen = jnp.clip((image - 0.5 - level * shift) * (1 + width * gain) + 0.5, 0, 1)
+    seen = clip((image - 0.5 - level * shift) * (1 + width * gain) + 0.5, 0, 1)
     return seen.astype(image.dtype)
 
 

@@ -45,7 +45,8 @@ class Restarts:
 
         def again(best, key: PRNGKey):
             new = one(key)
-            better = (new[1] & ~best[1]) | ((new[1] == best[1]) & (new[2] > best[2]))
+            more = (new[2] > best[2]) | jnp.isnan(best[2])  # NaN is more than nothing
+            better = (new[1] & ~best[1]) | ((new[1] == best[1]) & more)
             # what went wrong from one start alone did not keep the others from succeeding
             flags = jax.tree.map(operator.and_, best[0].flags, new[0].flags)
             result, *rest = jax.tree.map(lambda n, b: jnp.where(better, n, b), new, best)

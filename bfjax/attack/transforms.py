@@ -173,7 +173,10 @@ def _smoothing(size: int) -> Callable[..., optax.GradientTransformation]:
 
 
 def steepest(norm: Norm, step_size: Number) -> optax.GradientTransformation:
-    """The step of a length that raises a linear loss most: sign(g) on L∞, g / ‖g‖ on L2 and L1.
+    """A step of a length along the gradient: η sign(g) on L∞, η g / ‖g‖ on L2 and L1.
+
+    On L∞ and L2 no step of that length raises a linear loss more; on L1 that would be one along the
+    largest entry alone, and this one spreads it. Each leaf of the params has a step of its own.
 
     Args:
       norm: in which the step is measured.
@@ -247,7 +250,7 @@ def norm_of(x: Array, norm: Norm) -> Array:
     """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     if norm == "linf":
-        return jnp.max(jnp.abs(x))
+        return jnp.max(jnp.abs(x), initial=0)
     if norm == "l1":
         return jnp.sum(jnp.abs(x))
     # squares of what is very small or large are 0 or infinite; a power of two changes no digit

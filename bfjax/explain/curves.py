@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Scalar
 from bfjax.explain.maps import Map, check_same, membership, standing, upsample
 from bfjax.explain.score import probability
 from bfjax.field import check_image
+from bfjax.numbers import Number, check_numbers
 from bfjax.types import Image, Label, Loss, Predict, PRNGKey, as_key
 
 
@@ -160,7 +161,7 @@ def random_map(
     return upsample(jax.random.uniform(as_key(key), mask_size or shape), shape)
 
 
-def centre_map(shape: tuple[int, int], *, sigma: float = 0.5) -> Map:
+def centre_map(shape: tuple[int, int], *, sigma: Number = 0.5) -> Map:
     """A control: a blob in the centre of the image, exp(−(x² + y²) / 2σ²).
 
     Args:
@@ -177,7 +178,7 @@ def centre_map(shape: tuple[int, int], *, sigma: float = 0.5) -> Map:
       >>> [round(float(x), 3) for x in centre_map((1, 3), sigma=1.0)[0]]
       [0.607, 1.0, 0.607]
     """
-    if not sigma > 0:
-        raise ValueError(f"sigma must be positive, got {sigma}")
+    check_numbers(above=0, sigma=sigma)
     y, x = ((2 * np.arange(n) - (n - 1)) / max(n - 1, 1) for n in shape)
-    return jnp.exp(jnp.asarray(-(y[:, None] ** 2 + x**2) / (2 * sigma**2), jnp.float32))
+    squared = jnp.asarray(y[:, None] ** 2 + x**2, jnp.float32)
+    return jnp.exp(-squared / (2 * sigma**2))

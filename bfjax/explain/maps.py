@@ -140,7 +140,8 @@ def overlap(one: Map, other: Map, *, fraction: float = 0.2) -> Scalar:
         part of the image where a map is not 0, it compares the zeros too.
 
     Returns:
-      Σ min / Σ max of the two memberships, in [0, 1]: the IoU, equal pixels shared.
+      Σ min / Σ max of the two memberships, in [0, 1]: the IoU, equal pixels shared. NaN where a
+      value is NaN.
 
     Raises:
       ValueError: when traced, for maps of different shapes; as `top_fraction` does.
@@ -164,7 +165,7 @@ def top_fraction(sensitivity: Map, *, fraction: float) -> Map:
 
     Returns:
       (h, w), 1 for a pixel that belongs to them and 0 for one that does not; of equal pixels of
-      which only some fit, each belongs by the part that fits.
+      which only some fit, each belongs by the part that fits. NaN where a value is NaN.
 
     Raises:
       ValueError: for a fraction outside (0, 1].
@@ -175,7 +176,8 @@ def top_fraction(sensitivity: Map, *, fraction: float) -> Map:
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must be in (0, 1], got {fraction}")
-    return membership(standing(sensitivity), max(1, round(fraction * sensitivity.size)))
+    kept = membership(standing(sensitivity), max(1, round(fraction * sensitivity.size)))
+    return jnp.where(jnp.isnan(sensitivity).any(), jnp.nan, kept)
 
 
 def standing(sensitivity: Map) -> tuple[Int[Array, "h w"], Int[Array, "h w"]]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
+from bfjax.numbers import Number, check_numbers
 from bfjax.types import Image
 
 _SIGMA, _RADIUS = 1.5, 5
@@ -85,7 +86,7 @@ def psnr(image: Image, reference: Image) -> Scalar:
     return jnp.where(equal, jnp.inf, -10 * jnp.log10(jnp.where(equal, 1, error)))
 
 
-def clipped_share(expected: Image, adversarial: Image, *, tolerance: float = 1e-4) -> Scalar:
+def clipped_share(expected: Image, adversarial: Image, *, tolerance: Number = 1e-4) -> Scalar:
     """The share of pixels where a clip binds: X_a is not what the perturbation would have made.
 
     A pixel counts where |X_a − expected| > tolerance in any channel. Of a product, black pixels,
@@ -110,8 +111,7 @@ def clipped_share(expected: Image, adversarial: Image, *, tolerance: float = 1e-
       >>> clipped_share(expected, jnp.clip(expected, 0, 1)).item()
       0.5
     """
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance must not be negative, got {tolerance}")
+    check_numbers(at_least=0, tolerance=tolerance)
     x, y = _pair(expected, adversarial)
     kept = jnp.all(jnp.abs(x - y) <= tolerance, axis=-1)
     return jnp.mean(~kept)  # so that NaN counts

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
+from bfjax.numbers import Number, check_numbers
 from bfjax.types import LogField
 
 
@@ -61,7 +62,7 @@ def gradient_energy(log_field: LogField) -> Scalar:
     return jnp.sum(across**2) + jnp.sum(down**2)
 
 
-def high_frequency_share(log_field: LogField, *, frequency: float) -> Scalar:
+def high_frequency_share(log_field: LogField, *, frequency: Number) -> Scalar:
     """The share of the field's spectral energy above a spatial frequency.
 
     Σ_{|f| > frequency} |F(f)|² / Σ_{f ≠ 0} |F(f)|², F the discrete Fourier transform of B̂, |f| the
@@ -86,8 +87,7 @@ def high_frequency_share(log_field: LogField, *, frequency: float) -> Scalar:
       >>> [round(high_frequency_share(field, frequency=f).item(), 3) for f in (2, 3)]
       [1.0, 0.0]
     """
-    if not frequency >= 0:
-        raise ValueError(f"frequency must not be negative, got {frequency}")
+    check_numbers(at_least=0, frequency=frequency)
     field = as_field(log_field)
     height, width = field.shape
     # less one pixel's value, so that a constant field is exactly zero; it only moves the mean

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
-from bfjax.attack import check_batch, is_saturated, run_batch
+from bfjax.attack import check_batch, is_saturated, run_batch, seem_probabilities
 from bfjax.field import Encoding
 from bfjax.numbers import Number
 from bfjax.robustness import programs
 from bfjax.robustness.exposure_scan import is_exposure_alone
-from bfjax.robustness.flags import in_unit_interval, same_answers
+from bfjax.robustness.flags import same_answers
 from bfjax.robustness.known import Known
 from bfjax.robustness.smallest_range import parts
 from bfjax.robustness.threat import TIERS, Exposure, light
@@ -116,7 +116,7 @@ def audit(
     check_batch(predict, images, labels, names=names)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if not tiers:
+    if not len(tiers):
         raise ValueError("tiers must be at least one log-range, got none")
     images, labels = np.asarray(images), np.asarray(labels)
     threat = light(
@@ -128,8 +128,6 @@ def audit(
     )
     spent = on_gradients or (lambda _: None)
     rising = sorted(map(float, tiers))
-    if names is not None and len(names) != len(images):
-        raise ValueError(f"names must be one for each of {len(images)} images, got {len(names)}")
     test = _Test(as_pytree(predict), images, labels, threat, rising, batch_size, names)
     key = as_key(key)
     test.clean()
@@ -177,7 +175,7 @@ class _Test(Known):
         self.flags["zero_gradient"] = ~((steep > 0) & np.isfinite(steep))
         self.flags["saturated"] = self.mapped(is_saturated, self.logits)
         self.flags["randomised"] = not same_answers(self.logits, np.concatenate(again))
-        self.flags["probabilities"] = in_unit_interval(self.logits)
+        self.flags["probabilities"] = seem_probabilities(self.logits)
 
     def random(self, key: PRNGKey, number: int) -> np.ndarray:
         """(t, k, n, classes): the answers under random lights, which may be the worst ones too."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from bfjax.field import Encoding, legendre
+from bfjax.field import Encoding, check_image, clip, legendre
 from bfjax.numbers import Number, check_numbers
 from bfjax.types import Image, LogField, Logits, Predict, as_pytree
 
@@ -42,7 +42,8 @@ def correct_polynomial(image: Image, *, degree: int = 4, encoding: Encoding = "l
       The corrected image, clipped to [0, 1].
 
     Raises:
-      ValueError: for a degree that leaves no function or is too high for the pixels.
+      ValueError: for a degree that leaves no function or is too high for the pixels, an unknown
+        encoding, or what is not one image of floats.
 
     Example:
       >>> from bfjax.field import legendre
@@ -80,7 +81,8 @@ def correct_homomorphic(
       The corrected image, clipped to [0, 1].
 
     Raises:
-      ValueError: for a sigma that is not positive.
+      ValueError: for a sigma that is not positive, an unknown encoding, or what is not one image of
+        floats.
 
     Example:
       >>> correct_homomorphic(jnp.full((8, 8, 1), 0.5)).round(4)[0, 0].tolist()
@@ -144,14 +146,17 @@ def _straight(correct: Any, image: Image) -> Image:
 
 def _seen(image: Image, encoding: Encoding) -> LogField:
     """What is fitted: the logarithm of the exposure, up to a factor."""
+    check_image(image)
+    if encoding not in get_args(Encoding):
+        raise ValueError(f"encoding must be one of {get_args(Encoding)}, got {encoding!r}")
     grey = image.mean(-1)
     return grey if encoding == "log" else jnp.log(jnp.maximum(grey, _DARKEST))
 
 
 def _without(image: Image, log_field: LogField, encoding: Encoding) -> Image:
     if encoding == "log":
-        return jnp.clip(image - log_field[..., None], 0, 1)
-    return jnp.clip(image * jnp.exp(-log_field)[..., None], 0, 1)
+        return clip(image - log_field[..., None], 0, 1)
+    return clip(image * jnp.exp(-log_field)[..., None], 0, 1)
 
 
 def _gaussian(size: int, sigma: Number) -> Float[Array, "n n"]:

@@ -32,7 +32,7 @@ class ExposureScan(Queries):
             return logits, margin_of(logits, label)
 
         logits, margins = jax.lax.map(asked, lights)
-        best = margins.argmax()
+        best = jnp.where(jnp.isnan(margins), -jnp.inf, margins).argmax()
         found = self.threat.perturbation.apply(lights[best], image)
         return AttackResult(found, lights[best], logits[best], margins)
 

@@ -39,19 +39,3 @@ def same_answers(
     Reference: Croce and Hein, *AutoAttack*, 2020, for such checks.
     """
     return bool(np.allclose(once, again, rtol=1e-4, atol=1e-4))
-
-
-def in_unit_interval(logits: Float[np.ndarray, "n classes"]) -> bool:
-    """Whether answers look like probabilities.
-
-    Args:
-      logits: of all images.
-
-    Returns:
-      Whether all lie in [0, 1].
-
-    Example:
-      >>> in_unit_interval(np.array([[0.2, 0.8]])), in_unit_interval(np.array([[-1.0, 0.8]]))
-      (True, False)
-    """
-    return bool(((logits >= 0) & (logits <= 1)).all())

@@ -38,12 +38,14 @@ class Judged(NamedTuple):
       wrong: attacker, of `ATTACKERS`, to (t, n), whether the corrected classifier errs within that
         range.
       gradients: (n,), spent on each image, of which three forward passes are one.
+      flags: of the adaptive attacker's `audit`.
     """
 
     tiers: Float[np.ndarray, " t"]
     clean: Float[np.ndarray, "n classes"]
     wrong: dict[str, Bool[np.ndarray, "t n"]]
     gradients: Float[np.ndarray, " n"]
+    flags: dict[str, Any]
 
     @property
     def worst(self) -> Bool[np.ndarray, "t n"]:
@@ -163,7 +165,7 @@ def judge_correction(
                 most = programs.gradients(attack, result)[real] + 1 / 3
                 gradients[here] += most
                 spent(most.sum())
-    return Judged(rising, whole.clean, wrong, gradients)
+    return Judged(rising, whole.clean, wrong, gradients, whole.flags)
 
 
 def _attacks(

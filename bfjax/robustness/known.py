@@ -17,7 +17,7 @@ from bfjax.types import Predict
 
 
 class Known:
-    """Of n images, each with a light of its own.
+    """What is known of n images.
 
     Attributes:
       smallest: (n,), the least log-range at which an image was found to err.
@@ -27,6 +27,11 @@ class Known:
       margins: (t, n), how far these err.
       gradients: (n,), spent so far.
     """
+
+    params: np.ndarray
+    turned: np.ndarray
+    worst: np.ndarray
+    margins: np.ndarray
 
     def __init__(
         self,

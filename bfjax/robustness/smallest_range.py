@@ -180,6 +180,7 @@ def step(
     (margin, wrong), slope = jax.value_and_grad(_margin, has_aux=True)(
         c, threat, predict, image, label
     )
+    slope = jnp.where(jnp.isfinite(slope).all(), slope, 0)  # where it is not, c stays
     there = threat.size(c)
     best = _smaller(best, there, c, wrong)
     tiny = jnp.finfo(slope.dtype).tiny

@@ -171,6 +171,13 @@ def worst_of(found: list[WorstCase]) -> WorstCase:
 
     Returns:
       One of them.
+
+    Example:
+      >>> nothing = jnp.zeros(1), jnp.zeros((1, 1, 1)), jnp.zeros(2)
+      >>> right = WorstCase(*nothing, jnp.asarray(False), jnp.float32(0), jnp.int32(0))
+      >>> errs = WorstCase(*nothing, jnp.asarray(True), jnp.float32(2), jnp.int32(1))
+      >>> int(worst_of([right, errs]).member)
+      1
     """
     best = found[0]
     for new in found[1:]:

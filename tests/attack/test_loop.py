@@ -156,10 +156,12 @@ def test_batches_agree_with_single_images(channels, dtype):
     from_host = bfjax.run_batch(attack, predict, images, labels)
     assert together.adversarial.dtype == dtype
     # A sign step turns the rounding of a gradient near zero into 2ε: bfloat16 logits do round.
-    off = 0.02 if dtype == jnp.float32 else 0.15
+    change = abs(alone.adversarial - images).astype(jnp.float32).mean()
+    assert change > 0.01
+    off = 0.3 if dtype == jnp.float32 else 0.5
     for other in (together, from_host):
         difference = abs(alone.adversarial - other.adversarial).astype(jnp.float32)
-        assert difference.mean() < off
+        assert difference.mean() < off * change
         if dtype == jnp.float32:
             np.testing.assert_allclose(alone.adversarial, other.adversarial, atol=2e-5)
             np.testing.assert_allclose(alone.trace.loss, other.trace.loss, atol=1e-4)

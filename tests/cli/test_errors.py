@@ -280,7 +280,7 @@ def test_an_output_that_cannot_be_written_is_named(command, place, model, tmp_pa
 
 RESULTS = {
     "missing": (lambda run: run / "nowhere", "nowhere"),
-    "no results": (lambda run: run.parent, "run"),
+    "no results": (lambda run: run.parent, "holds no finished run"),
     "summary cut": (lambda run: cut(run / "summary.json"), "summary.json"),
     "a shard cut": (lambda run: cut(run / "shards" / "0000000.parquet"), "0000000.parquet"),
     "a shard gone": (lambda run: gone(run / "shards" / "0000000.parquet"), "shards"),

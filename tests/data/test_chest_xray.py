@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from bfjax.data import ImageError, load, prepared
-from bfjax.storage import home as bfjax_home
 
 from .conftest import encoded, kaggle_files, write_files
 
@@ -194,17 +193,6 @@ def test_unknown_split_and_other_classes(kaggle_folder, tmp_path):
     write_files(home, {"chest_xray/test/CAT/a.jpeg": next(iter(kaggle_files().values()))})
     with pytest.raises(ValueError, match=r"classes CAT, not NORMAL, PNEUMONIA"):
         load("chest_xray", "test", home=home, image_size=8)
-
-
-def test_home(monkeypatch, tmp_path):
-    monkeypatch.setenv("BFJAX_HOME", str(tmp_path))
-    assert bfjax_home() == tmp_path
-    monkeypatch.setenv("BFJAX_HOME", "")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert bfjax_home() == tmp_path / "cache" / "bfjax"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert bfjax_home() == tmp_path / ".cache" / "bfjax"
 
 
 def test_download_through_kagglehub(kaggle_folder, tmp_path, monkeypatch):

@@ -99,6 +99,7 @@ def test_every_measured_share_lies_in_its_interval():
 def test_a_missing_class_has_no_interval():
     metrics = measure(np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 0]))
     assert "sensitivity" not in metrics.intervals
+    assert (metrics.sensitivity, metrics.specificity) == (None, 0.5)
     assert np.isnan([metrics.auc, *metrics.intervals["auc"]]).all()
 
 

@@ -293,6 +293,7 @@ def test_killed_run_leaves_nothing_half_written_and_goes_on(finished, model, oth
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
+    assert not (out / "summary.json").exists()  # it was killed before its end
     first = {p: p.stat().st_mtime_ns for p in out.glob("shards/*.parquet")}
     assert first
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

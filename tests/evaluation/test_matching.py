@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -246,9 +244,6 @@ def test_labels_from_a_table(model, tmp_path):
         ("x/a.png", "PNEUMONIA"), ("y/b.png", "NORMAL"),
     ]  # fmt: skip
     assert load_run(out).source.names == ["x/a.png", "y/b.png"]
-    again = subprocess.run([sys.executable, "-m", "bfjax", "attack", "--help"], capture_output=True,
-                           text=True, check=True).stdout  # fmt: skip
-    assert all(option in again for option in ("--labels", "--class-names", "--skip-bad"))
 
 
 def test_a_single_column_tells_the_two_classes_of_a_model_apart(tmp_path):

@@ -2,6 +2,7 @@ import dataclasses
 import inspect
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -49,10 +50,12 @@ def test_pieces_are_put_together():
     text = "bias_field(optimizer=optax.chain(normalize('l1'), optax.sign_sgd(-0.06)))"
     attack = parse(text, SHAPE)
     assert isinstance(attack.optimizer, optax.GradientTransformation)
-    assert (
-        parse("bias_field(transform=resize_and_pad(smallest=0.8), loss=margin)", SHAPE).transform
-        is not None
-    )
+    gradient = jnp.asarray([0.5, -0.25])
+    update, _ = attack.optimizer.update(gradient, attack.optimizer.init(gradient))
+    np.testing.assert_allclose(update, [0.06, -0.06])
+    options = {"transform": bfjax.attack.resize_and_pad(smallest=0.8), "loss": bfjax.attack.margin}
+    attack = parse("bias_field(transform=resize_and_pad(smallest=0.8), loss=margin)", SHAPE)
+    assert_equal(attack, bfjax.attacks.bias_field(SHAPE, **options))
 
 
 def test_fields_are_made_for_the_images():

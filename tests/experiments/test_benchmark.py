@@ -65,6 +65,7 @@ def checkout(tmp_path):
     return str(tmp_path / "checkout")
 
 
+@pytest.mark.slow
 def test_what_fails_or_is_late_is_left_out_and_said(checkout):
     named = {name: {"name": name, "path": checkout} for name in ("fine", "absent", "breaks")}
     late = {"late": {"name": "fine", "path": checkout, "sleep": 60}}

@@ -105,6 +105,12 @@ def test_equal_pixels_share_what_is_left_wherever_they_lie(levels):
     np.testing.assert_array_equal(turned, found[::-1])
 
 
+def test_what_is_unknown_overlaps_by_an_unknown_share():
+    some, none = jnp.arange(6.0).reshape(2, 3), jnp.full((2, 3), jnp.nan)
+    assert np.isnan(overlap(some, none, fraction=0.5))
+    assert np.isnan(overlap(none, none, fraction=0.5))
+
+
 def test_at_least_one_pixel_is_on_top():
     found = top_fraction(jnp.asarray(maps(1)[0]), fraction=1e-6)
     np.testing.assert_array_equal(found, maps(1)[0] == maps(1)[0].max())

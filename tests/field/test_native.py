@@ -66,7 +66,7 @@ def test_on_the_attacks_own_grid_it_is_the_attacks_own_field(border, x64):
     np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_float32_keeps_five_digits_of_a_field_as_attacks_find_it():
+def test_float32_agrees_with_the_attacks_own_field_as_attacks_find_it():
     options = {"degree": 10, "grid_size": 16, "min_degree": 0}
     start = chunked_polynomial_tps((1, 1), **options).init()
     rng = np.random.default_rng(3)

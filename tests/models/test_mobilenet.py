@@ -189,7 +189,7 @@ def test_bfloat16_is_close_to_float32():
     image = jnp.asarray(np.random.default_rng(2).uniform(size=(64, 64, 1)), jnp.float32)
     low, high = jax.jit(lambda image: (model(image.astype(jnp.bfloat16)), model(image)))(image)
     assert low.dtype == jnp.bfloat16
-    np.testing.assert_allclose(low.astype(jnp.float32), high, atol=0.1)
+    np.testing.assert_allclose(low.astype(jnp.float32), high, atol=0.05 * abs(high).max())
 
 
 @pytest.mark.slow
@@ -220,7 +220,7 @@ def test_dropout_needs_its_key_and_drops_in_training_only():
     ],
 )
 def test_settings_out_of_range_are_named(field, value):
-    with pytest.raises(ValueError, match=f"{field}|stem.*{value}"):
+    with pytest.raises(ValueError, match=f"{field}.*{value}"):
         MobileNetV1Config(**{field: value})
 
 

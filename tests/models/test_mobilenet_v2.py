@@ -52,7 +52,7 @@ def test_equals_torch_through_the_real_files(tmp_path, name):
     assert_equals_torch(tmp_path / name, "mobilenet_v2")
 
 
-def test_timm_has_other_names_for_the_same_layers(tmp_path):
+def test_timm_has_other_names_for_the_same_layers_of_torch(tmp_path):
     network = torch_network("mobilenet_v2")
     state = network.state_dict()
     renamed = {

@@ -34,7 +34,6 @@ def gradient(name, *, remat, side):
 def test_every_network_is_the_same_to_rounding_in_less_memory(name):
     (kept, given), (again, _) = (gradient(name, remat=r, side=64) for r in (False, True))
     expected, found = kept(*given), again(*given)
-    assert kept(*given)[0][0] == expected[0][0]
     for one, two in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
         scale = max(np.abs(one).max(), 1e-2)
         np.testing.assert_allclose(two / scale, one / scale, atol=2e-3)

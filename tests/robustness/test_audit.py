@@ -255,6 +255,34 @@ def test_findings_are_heads_of_their_own():
     assert found.wrong.all()
 
 
+def test_a_slope_that_is_not_finite_ends_no_audit():
+    """Three classes, so that the attack on the cross-entropy runs, whose last light counts."""
+
+    def predict(x):
+        gap = _gap(x)
+        # the slope of the root is infinite at black, and times 0 it is NaN
+        dark = jnp.sqrt(x[0, 0, 0] * (1 + 0 * gap))
+        return 30 * jnp.stack([gap, -gap, gap - 1]) + dark
+
+    images = np.full((2, 12, 12, 1), 0.5, np.float32)
+    images[1, 0, 0] = 0
+    options = {"tiers": (0.1, 0.4), "num_random": 1, "num_steps": 8, "key": KEY}
+    found = audit(predict, images, np.zeros(2, int), **options)
+    assert found.wrong[1, 0]
+    assert found.flags["zero_gradient"].tolist() == [False, True]
+    assert np.isfinite(found.params).all()
+
+
+def test_what_is_found_is_as_weak_as_still_turns_the_image():
+    """Known in closed form: exposure alone, from which on the mean is too bright."""
+    predict = lambda x: 50 * jnp.stack([0.55 - x.mean(), 0.0])  # noqa: E731
+    images = np.full((1, 8, 8, 1), 0.5, np.float32)
+    options = {"tiers": (0.1, 0.7), "num_random": 1, "num_steps": 1, "key": KEY}
+    found = audit(predict, images, np.zeros(1, int), exposure="alone", **options)
+    assert found.smallest == pytest.approx(2 * np.log(1.1), rel=0.02)
+    assert found.turned.argmax(1) == 1
+
+
 def test_bad_input_is_named():
     image, labels = np.full((1, 8, 8, 1), 0.5, np.float32), np.zeros(1, int)
     predict = lambda x: x[0, :2, 0]  # noqa: E731
@@ -264,5 +292,7 @@ def test_bad_input_is_named():
         audit(predict, image, labels, tiers=(0.0,), key=KEY)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         audit(predict, image, labels, batch_size=0, key=KEY)
+    with pytest.raises(ValueError, match="names must be one for each of 1 images, got 2"):
+        audit(predict, image, labels, names=["a", "b"], key=KEY)
     with pytest.raises(ValueError, match="image 0 leaves"):
         audit(predict, 4 * image, labels, key=KEY)

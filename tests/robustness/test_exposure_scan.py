@@ -61,3 +61,13 @@ def test_bad_input_is_named(unchecked):
         scan_exposures(THREAT, num_queries=1)
     with pytest.raises(ValueError, match="scan_exposures is of exposure alone"):
         scan_exposures(light(IMAGE.shape, max_log_range=0.4))
+
+
+def test_an_exposure_without_an_answer_hides_no_other():
+    def unknown_where_dark(image):
+        far = jnp.log(image.mean() / IMAGE.mean())
+        return jnp.stack([jnp.where(far < -0.1, jnp.nan, 9 * far - 0.5), jnp.float32(0)])
+
+    found = bfjax.run(scan_exposures(THREAT), unknown_where_dark, IMAGE, 1)
+    assert float(found.params[0]) == pytest.approx(0.2)
+    assert found.logits.argmax() == 0

@@ -60,7 +60,7 @@ def test_it_learns_and_writes_a_whole_checkpoint(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_kept_epoch_is_the_best_and_not_the_last(tmp_path, monkeypatch):
-    """With the ranking turned round, the weights kept are the worst epoch's."""
+    """With a ranking that prefers the first epoch, its weights are kept."""
     training.fit(config(tmp_path / "best"), SOURCE, TEST)
     monkeypatch.setattr(loop, "_rank", lambda row, select: (-row["epoch"],))
     training.fit(config(tmp_path / "first"), SOURCE, TEST)
@@ -353,7 +353,7 @@ def test_sixteen_bit_images_are_the_same_images(tmp_path):
     assert models.load_config(tmp_path).metrics["test"]["count"] == 8
 
 
-def test_class_weights_balance_the_loss(tmp_path):
+def test_class_weights_are_inverse_frequencies(tmp_path):
     labels = np.array([0] * 3 + [1] * 9)
     found = plan.balanced_weights(labels, 2)
     np.testing.assert_allclose(found, [2, 2 / 3])

@@ -1,7 +1,8 @@
 """How much uneven light classifiers take: `bfjax audit`, the standard test on a data set.
 
 `commands` makes a run of options; `runner` tests the images in parts, each stored when it is whole;
-`summary` says what they amount to, and `figure` draws it; `finished` opens it again for a report.
+`summary` says what they amount to, `printed` prints it, and `figure` draws it; `finished` opens it
+again for a report.
 """
 
 import lazy_loader

@@ -13,6 +13,7 @@ from .finished import (
     read_audit,
     turning_lights,
 )
+from .printed import gain_in_points
 from .summary import SCHEMA, curve, range_taken
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "audit_runs",
     "audited_images",
     "curve",
+    "gain_in_points",
     "log_field_at_nodes",
     "of_audits",
     "panels",

@@ -14,7 +14,7 @@ from bfjax.evaluation.classes import ANY
 from bfjax.evaluation.commands import ask_about, load_model, normalization
 from bfjax.evaluation.config import ModelsConfig
 from bfjax.evaluation.model_run import ModelRun, clean_logits
-from bfjax.evaluation.standard import figure, runner, summary, threshold, universal
+from bfjax.evaluation.standard import figure, printed, runner, summary, threshold, universal
 from bfjax.evaluation.standard.config import AuditConfig
 from bfjax.evaluation.standard.runner import AuditRun
 from bfjax.evaluation.standard.testing import UNIVERSAL
@@ -33,7 +33,8 @@ def audit(config: AuditConfig) -> None:
     found, ran = _complete(audit_runs(config))
     if not ran:
         print(f"{config.out}: finished before, nothing was run")
-    summary.show(found, config.out)
+    transfer = storage.read_json(config.out / "universal.json") if len(found) > 1 else {}
+    printed.show(found, transfer, config.out)
 
 
 def audit_models(config: AuditConfig) -> dict[str, dict[str, Any]]:
@@ -82,11 +83,12 @@ def _complete(runs: list[AuditRun]) -> tuple[dict[str, dict[str, Any]], bool]:
                 storage.write_json(run.out / "audit.json", summed)  # last: who has it is finished
             found[run.target.name] = storage.read_json(run.out / "audit.json")
             any_ran |= ran
-    path, names = runs[0].out.parent / "universal.json", [run.target.name for run in runs]
-    # it may lie there of fewer models, where a run was killed before it was written
-    missing = any_ran or storage.read_json(path).get("models") != names
+    path = runs[0].out.parent / "universal.json"
+    # it may lie there of other models, where a run was killed before it was written
+    digests = [run.settings["model"] for run in runs]
+    missing = any_ran or storage.read_json(path).get("digests") != digests
     if missing and len(runs) > 1 and UNIVERSAL in runs[0].rows:
-        storage.write_json(path, universal.transfer(runs))
+        storage.write_json(path, universal.transfer(runs) | {"digests": digests})
     return found, any_ran
 
 

@@ -16,6 +16,7 @@ from bfjax.evaluation.finished import as_listed, fingerprint_of, open_source, sa
 from bfjax.evaluation.identity import IMAGES
 from bfjax.evaluation.schemas import read_results
 from bfjax.evaluation.standard.summary import SCHEMA
+from bfjax.evaluation.standard.threshold import lowered
 from bfjax.evaluation.standard.universal import one_light
 from bfjax.evaluation.standard.worst import of_table, with_one_light
 from bfjax.field import legendre
@@ -183,9 +184,7 @@ def _answer(settings: dict[str, Any], label: int, logits: Any) -> Answer:
     names, threshold = settings["class_names"], settings["threshold"]
     raised = np.asarray(logits, np.float64)[None]
     number = int(of_classes(raised).argmax())
-    own = raised.copy()
-    own[0, -1] -= np.log((1 - threshold) / threshold)
-    _, probability = answered(own, np.array([label]))
+    _, probability = answered(lowered(raised, threshold), np.array([label]))
     name = names[number] if number < len(names) else f"class {number}"
     return Answer(name, float(probability[0]))
 

@@ -1,16 +1,13 @@
-"""What an audit amounts to: `audit.json`, the two tables, and a line for each model."""
+"""What an audit amounts to: `audit.json`, and the two tables."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
-from rich.console import Console
-from rich.table import Table
 
 from bfjax import storage
 from bfjax.evaluation.accuracy import measure
@@ -19,9 +16,9 @@ from bfjax.evaluation.standard import lights
 from bfjax.evaluation.standard.corrections import of_correction
 from bfjax.evaluation.standard.runner import AuditRun
 from bfjax.evaluation.standard.testing import MACHINE, UNIVERSAL
-from bfjax.evaluation.standard.universal import ONE_ANSWER, OneLight, one_answer, one_light
+from bfjax.evaluation.standard.universal import OneLight, one_answer, one_light
 from bfjax.evaluation.standard.worst import Worst, as_free, of_table, with_one_light, worse_of
-from bfjax.robustness import ATTACKERS, DEGREE, FLAGS
+from bfjax.robustness import DEGREE, FLAGS
 from bfjax.storage import environment
 
 SCHEMA = 1
@@ -37,7 +34,8 @@ _THREAT = {
     },
     "machine": "bfjax.field.radiographic, each parameter within its listed range",
 }
-_METRICS = ("accuracy", "sensitivity", "specificity", "auc")
+METRICS = ("accuracy", "sensitivity", "specificity", "auc")
+"""Those that are reported."""
 
 
 def summarize(run: AuditRun) -> dict[str, Any]:
@@ -66,14 +64,13 @@ def summarize(run: AuditRun) -> dict[str, Any]:
     for row, of_row in lit.items():
         smallest = found[row].smallest
         columns[f"smallest_range_{row}"] = smallest
-        spent = _array(tables[row], "gradients")
         rows[row] = {
             "tiers": _tiers(run, tables[row], found[row].logits, of_row),
             "curve": curve(smallest),
             "smallest": _quantiles(smallest),
             "lights": lights.medians(measured[row]),
             "takes": range_taken(smallest, max(run.settings["ranges"])),
-            "gradients": {"mean": float(np.mean(spent)), "most": float(np.max(spent))},
+            "gradients": _spent(tables[row]),
             "flags": _flags(tables[row]),
         }
     storage.write_csv(run.out / "records.csv", pa.table(columns))
@@ -88,7 +85,7 @@ def summarize(run: AuditRun) -> dict[str, Any]:
         "clean": metrics_of(clean, run.truth),
         "rows": rows,
         "machine": metrics_of(_array(tables[MACHINE], "worst"), run.truth)
-        | {"lights": lights.medians(measured[MACHINE])},
+        | {"lights": lights.medians(measured[MACHINE]), "gradients": _spent(tables[MACHINE])},
     }
     if one:
         spent = 2 * len(run.settings["ranges"]) * run.settings["universal_steps"]
@@ -108,6 +105,7 @@ def summarize(run: AuditRun) -> dict[str, Any]:
                 "clean": metrics_of(_array(tables[name], "clean"), run.truth),
                 "tiers": of_correction(run, tables[name], _array(first, "smallest")),
                 "gradients": float(np.mean(_array(tables[name], "gradients"))),
+                "flags": _flags(tables[name]),
             }
             for name in run.settings["corrections"]
         }
@@ -147,8 +145,9 @@ def metrics_of(logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
       True
     """
     found = dataclasses.asdict(measure(logits, truth))
-    intervals = {name: list(map(_known, ends)) for name, ends in found["intervals"].items()}
-    return {name: _known(found[name]) for name in _METRICS} | {"intervals": intervals}
+    told = {name: ends for name, ends in found["intervals"].items() if name in METRICS}
+    intervals = {name: list(map(_known, ends)) for name, ends in told.items()}
+    return {name: _known(found[name]) for name in METRICS} | {"intervals": intervals}
 
 
 def _known(value: float | None) -> float | None:
@@ -210,69 +209,16 @@ def range_taken(smallest: Float[np.ndarray, " n"], searched: float) -> float | N
     return float(first_too_many) if first_too_many <= searched * (1 + 1e-5) else None
 
 
+def _spent(table: pa.Table) -> dict[str, float]:
+    """Gradients on an image."""
+    if "gradients" not in table.column_names:  # of older shards
+        return {}
+    spent = _array(table, "gradients")
+    return {"mean": float(np.mean(spent)), "most": float(np.max(spent))}
+
+
 def _flags(table: pa.Table) -> dict[str, Any]:
     """How many images have each flag, and what it means."""
-    found = {name: int(_array(table, f"flag_{name}").sum()) for name in FLAGS}
+    there = [name for name in FLAGS if f"flag_{name}" in table.column_names]
+    found = {name: int(_array(table, f"flag_{name}").sum()) for name in there}
     return {name: {"images": count, "means": FLAGS[name]} for name, count in found.items() if count}
-
-
-def show(found: dict[str, dict[str, Any]], out: Path) -> None:
-    """Prints a table of models, the one first that takes most, and flags.
-
-    Args:
-      found: model to what its `audit.json` holds.
-      out: where the details lie.
-    """
-    one = next(iter(found.values()))
-    exposure = one["settings"]["exposures"][0]
-    table = Table(title=f"robust accuracy: under the worst light found, {one['images']} images")
-    table.add_column("model", overflow="fold")
-    table.add_column("clean", justify="right")
-    for rho in one["settings"]["ranges"]:
-        table.add_column(f"{rho:g}", justify="right")
-    table.add_column("a machine's", justify="right")
-    table.add_column("takes", justify="right")
-
-    def taken(audit: dict[str, Any]) -> float:
-        takes = audit["rows"][exposure]["takes"]
-        return np.inf if takes is None else takes
-
-    for name, audit in sorted(found.items(), key=lambda item: -taken(item[1])):
-        tiers = [f"{tier['accuracy']:.1%}" for tier in audit["rows"][exposure]["tiers"]]
-        takes = audit["rows"][exposure]["takes"]
-        last = f"> {max(audit['settings']['ranges']):g}" if takes is None else f"{takes:.2f}"
-        machine = f"{audit['machine']['accuracy']:.1%}"
-        table.add_row(name, f"{audit['clean']['accuracy']:.1%}", *tiers, machine, last)
-    console = Console()
-    console.print(table)
-    print("columns: log-ranges; takes: up to which nine in ten right answers stay right")
-    for name, audit in found.items():
-        if uneven := audit["machine"].get("lights", {}).get("log_range"):  # not in older ones
-            print(f"{name}, a machine's: set-ups whose log-range is {uneven:.2f} in the median")
-        for row, of_row in audit["rows"].items():
-            for flag in of_row["flags"].values():
-                print(f"{name}, exposure {row}, {flag['images']} images: {flag['means']}")
-        for tier in audit.get("universal", {"tiers": []})["tiers"]:
-            if "means" in tier["one_answer"]:
-                share = f"{tier['one_answer']['share']:.0%} {tier['one_answer']['answer']}"
-                print(f"{name}, log-range {tier['log_range']:g}, {share}: {ONE_ANSWER}")
-    _show_corrections(found, console)
-    files = "audit.json, audit.png, records.csv, lights.csv"
-    console.print(f"details in {out}: MODEL/ holds {files}", highlight=False)
-
-
-def _show_corrections(found: dict[str, dict[str, Any]], console: Console) -> None:
-    table = Table(title="accuracy behind a correction of the light")
-    for head in ("model", "correction", "log-range", "without it", *ATTACKERS, "gain that is real"):
-        table.add_column(head.replace("_", " "), justify="left" if head == "model" else "right")
-    for model, audit in found.items():
-        for name, judged in audit.get("corrections", {}).items():
-            for tier in judged["tiers"]:
-                mean, low, high = (tier["gain"][k] for k in ("mean", "low", "high"))
-                real = f"{100 * mean:+.1f}"
-                if low is not None:  # older ones of one image had none
-                    real += f" ({100 * low:+.1f} to {100 * high:+.1f})"
-                rates = [f"{tier[key]:.1%}" for key in ("uncorrected", *ATTACKERS)]
-                table.add_row(model, name, f"{tier['log_range']:g}", *rates, real)
-    if table.rows:
-        console.print(table)

@@ -12,9 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Integer
 
-from bfjax.attack import logits_of, run_batch
+from bfjax.attack import logits_of, run_batch, seem_probabilities
 from bfjax.evaluation.classes import answered
+from bfjax.evaluation.standard.threshold import lowered
 from bfjax.robustness import (
+    Audit,
+    Judged,
     audit,
     correct_homomorphic,
     correct_polynomial,
@@ -91,14 +94,13 @@ class Test:
             "turned": list(found.turned),
             "gradients": found.gradients,
         }
-        flags = {f"flag_{k}": np.broadcast_to(v, count) for k, v in found.flags.items()}
-        return columns | flags, found.params
+        return columns | self._flags(found), found.params
 
     def machine(self) -> tuple[Columns, Any]:
         """The worst set-up of a machine that was found, along the gradient or at random."""
         attack = misuse(self.images.shape[1:], **self._grey)
         anywhere = misuse(self.images.shape[1:], start_noise=1.0, **self._grey).perturbation
-        predict, logits, params = as_pytree(self.predict), [], []
+        predict, logits, params, gradients = as_pytree(self.predict), [], [], []
         for start in range(0, len(self.images), self.batch_size):
             part = slice(start, start + self.batch_size)
             count = len(self.images[part])
@@ -106,7 +108,9 @@ class Test:
             images, labels = jnp.asarray(self.images[part][filled]), self.labels[part][filled]
             key = jax.random.fold_in(self.key, start)
             result = run_batch(attack, predict, images, labels, key=key, warn=False)
-            worst = result.params, result.logits
+            worst = _or_nominal(anywhere, predict, images, labels, (result.params, result.logits))
+            steps = (~np.asarray(result.trace.stopped)).sum(1)[:count]
+            gradients.append(steps + (self.settings["num_random"] + 1) / 3)
             for k in range(self.settings["num_random"]):
                 drawn = jax.random.fold_in(key, k)
                 worst = _worse_set_up(anywhere, predict, images, labels, drawn, worst)
@@ -115,9 +119,10 @@ class Test:
                 name = self.names[start + int(unknown.argmax())]
                 raise ValueError(f"the classifier answers NaN at {name} under a machine's light")
             params.append(jax.tree.map(lambda x, n=count: np.asarray(x)[:n], worst[0]))
-            self.on_gradients((attack.num_steps + self.settings["num_random"] / 3) * count)
+            self.on_gradients(gradients[-1].sum())
         whole = jax.tree.map(lambda *parts: np.concatenate(parts), *params)
-        return {"worst": list(np.concatenate(logits))}, whole
+        spent = np.concatenate(gradients)
+        return {"worst": list(np.concatenate(logits)), "gradients": spent}, whole
 
     def corrected(self, name: str) -> tuple[Columns, Any]:
         """What a correction before the classifier is worth."""
@@ -131,7 +136,14 @@ class Test:
             **self._common,
         )
         wrong = {f"wrong_{attacker}": list(errs.T) for attacker, errs in judged.wrong.items()}
-        return {"clean": list(judged.clean), "gradients": judged.gradients, **wrong}, {}
+        columns = {"clean": list(judged.clean), "gradients": judged.gradients, **wrong}
+        return columns | self._flags(judged), {}
+
+    def _flags(self, found: Audit | Judged) -> Columns:
+        """Those of the model itself, whatever the threshold its answers were raised to."""
+        own = lowered(found.clean, self.settings["threshold"])
+        told = found.flags | {"probabilities": seem_probabilities(own)}
+        return {f"flag_{k}": np.broadcast_to(v, len(own)) for k, v in told.items()}
 
     def universal(
         self, judged: Callable[[], Iterable[Float[np.ndarray, "b h w c"]]]
@@ -188,13 +200,27 @@ def _worse_set_up(
     """Of each image the worst set-up so far, or a random one."""
 
     def one(image: Any, label: Any, key: Any, worst: Any) -> Any:
-        params = anywhere.init(image, key)
-        new = params, predict(anywhere.apply(params, image))
-        unknown = jnp.isnan(new[1]).any()  # which is told, and not passed over
-        worse = (margin_of(new[1], label) > margin_of(worst[1], label)) | unknown
-        return jax.tree.map(lambda n, o: jnp.where(worse, n, o), new, worst)
+        return _worse(anywhere, predict, image, label, anywhere.init(image, key), worst)
 
     return jax.vmap(one)(images, labels, jax.random.split(key, len(images)), worst)
+
+
+@jax.jit
+def _or_nominal(anywhere: Any, predict: Any, images: Any, labels: Any, worst: Any) -> Any:
+    """Of each image the worst set-up so far, or the nominal one, which leaves it as it is."""
+
+    def one(image: Any, label: Any, worst: Any) -> Any:
+        nominal = jax.tree.map(jnp.zeros_like, worst[0])
+        return _worse(anywhere, predict, image, label, nominal, worst)
+
+    return jax.vmap(one)(images, labels, worst)
+
+
+def _worse(anywhere: Any, predict: Any, image: Any, label: Any, params: Any, worst: Any) -> Any:
+    new = params, predict(anywhere.apply(params, image))
+    unknown = jnp.isnan(new[1]).any()  # which is told, and not passed over
+    worse = (margin_of(new[1], label) > margin_of(worst[1], label)) | unknown
+    return jax.tree.map(lambda n, o: jnp.where(worse, n, o), new, worst)
 
 
 @jax.jit

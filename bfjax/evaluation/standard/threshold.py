@@ -47,6 +47,25 @@ def _raised(predict: Any, offset: Any, image: Image) -> Logits:
     return logits.at[-1].add(offset)
 
 
+def lowered(logits: Float[np.ndarray, "n k"], threshold: float) -> Float[np.ndarray, "n k"]:
+    """What the model itself said, of answers of `at_threshold`.
+
+    Args:
+      logits: of one or two classes, or of any number at the threshold of a half.
+      threshold: τ.
+
+    Returns:
+      The logits before the last was raised.
+
+    Example:
+      >>> lowered(np.array([[0.0, 1.0]]), 0.5).tolist()
+      [[0.0, 1.0]]
+    """
+    own = np.array(logits, np.float64)
+    own[:, -1] -= np.log((1 - threshold) / threshold)
+    return own
+
+
 def keeping(
     logits: Float[np.ndarray, "n k"], labels: Integer[np.ndarray, " n"], sensitivity: float
 ) -> float:

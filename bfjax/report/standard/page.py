@@ -186,17 +186,19 @@ def _details(one: Audited) -> dict[str, Any]:
 _AGAINST = ("uncorrected", "oblivious", "adaptive", "straight_through", "gradient_free", "worst")
 
 
-def _corrections(audit: dict[str, Any]) -> list[tuple[str, str, list[str], str]]:
+def _corrections(audit: dict[str, Any]) -> list[tuple[str, str, str, list[str], str]]:
     """Accuracy behind each correction, where some were tested, and the gain that is real."""
     found = []
     for name, judged in audit.get("corrections", {}).items():
+        clean = share(judged["clean"]["accuracy"]).percent
         for tier in judged["tiers"]:
             mean, low, high = (
                 DASH if tier["gain"][k] is None else f"{100 * tier['gain'][k]:+.1f}"
                 for k in ("mean", "low", "high")
             )
             rates = [share(tier[key]).percent for key in _AGAINST]
-            found.append((name, f"{tier['log_range']:g}", rates, f"{mean} ({low} to {high})"))
+            rho, gain = f"{tier['log_range']:g}", f"{mean} ({low} to {high})"
+            found.append((name, clean, rho, rates, gain))
     return found
 
 

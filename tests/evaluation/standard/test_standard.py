@@ -19,6 +19,7 @@ from bfjax.evaluation.standard.universal import OneLight
 from bfjax.evaluation.standard.worst import Worst, as_free, with_one_light, worse_of
 from bfjax.field import RadiographicParams, legendre, radiographic
 from bfjax.robustness import ATTACKERS, FLAGS, Audit, Judged, audit, light
+from tests.evaluation.test_attack import checkpoint
 
 # of one function, so that both are compiled once
 MODULE = """
@@ -158,7 +159,7 @@ def judged(predict, correct, images, labels, **options):
     wrong = {name: np.zeros((len(tiers), len(images)), bool) for name in ATTACKERS}
     wrong["adaptive"][-1, 1:] = True
     clean = np.asarray(jax.vmap(predict)(jax.vmap(correct)(jnp.asarray(images))))
-    return Judged(tiers, clean, wrong, np.full(len(images), 7.0))
+    return Judged(tiers, clean, wrong, np.full(len(images), 7.0), {})
 
 
 @pytest.mark.slow
@@ -290,6 +291,11 @@ def test_a_threshold_that_keeps_a_sensitivity():
         keeping(logits, 0 * labels, 0.9)
     with pytest.raises(ValueError, match="--sensitivity is for two classes, the model has 3"):
         keeping(np.zeros((2, 3)), np.array([0, 1]), 0.9)
+    for level in (30.0, 33.0, 35.5):  # where one float64 next to 1 is far from the next
+        high = logits + np.array([0, level])
+        threshold = keeping(high, labels, 0.9)
+        raised = jax.vmap(at_threshold(lambda x: x, threshold))(np.float32(high))
+        assert np.mean(np.asarray(raised)[labels == 1].argmax(1)) >= 0.9
     sure = keeping(100 * logits + [0, 500], labels, 0.9)  # logits of hundreds
     assert 1 - 1e-15 < sure < 1
     assert np.isfinite(at_threshold(lambda x: jnp.zeros(2), sure)(jnp.ones((2, 2, 1)))).all()
@@ -355,6 +361,33 @@ def test_a_model_that_is_no_better_than_chance_is_asked_about_its_range(models, 
     options = {"ranges": (0.1,), "num_random": 1, "num_images": 16, "out": tmp_path / "out"}
     with pytest.warns(UserWarning, match="no better than chance: does it expect another range"):
         audit_models(config(models[1], **options))
+
+
+def test_probabilities_are_flagged_at_any_threshold():
+    def sure(x):
+        return jax.nn.softmax(jnp.stack([x.mean(), 0.2 + 0 * x.mean()]))
+
+    for threshold in (0.3, 0.5):
+        test = testing.Test(
+            predict=at_threshold(sure, threshold),
+            images=np.full((2, 8, 8, 1), 0.5, np.float32),
+            labels=np.zeros(2, int),
+            names=["a", "b"],
+            settings={"encoding": "linear", "gamma": 0.29, "ranges": [0.1], "num_random": 1}
+            | {"threshold": threshold},
+            batch_size=2,
+            key=jax.random.key(0),
+            on_gradients=lambda _: None,
+        )
+        columns, _ = test.audited("alone")
+        assert columns["flag_probabilities"].all()
+
+
+def test_models_of_other_classes_are_refused(tmp_path):
+    for name, classes in (("one", ("NORMAL", "PNEUMONIA")), ("other", ("PNEUMONIA", "NORMAL"))):
+        checkpoint(tmp_path / name, class_names=classes)
+    with pytest.raises(ValueError, match=r"class_names of one is .*NORMAL.*, of other"):
+        audit_models(config(str(tmp_path / "one"), str(tmp_path / "other")))
 
 
 def test_a_threshold_moves_the_answers():

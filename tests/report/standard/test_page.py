@@ -81,12 +81,12 @@ def test_one_answer_for_all_and_corrections_are_told_where_they_were_tested(tmp_
     rates = dict.fromkeys(("uncorrected", "oblivious", "adaptive", "worst"), 0.25)
     rates |= {"straight_through": 0.125, "gradient_free": 0.375, "log_range": 0.2}
     gain = {"gain": {"mean": 0.1, "low": -0.05, "high": 0.25}}
-    edit(made.folder, universal={"tiers": tiers},
-         corrections={"polynomial": {"tiers": [rates | gain]}})  # fmt: skip
+    corrected = {"clean": {"accuracy": 0.75}, "tiers": [rates | gain]}
+    edit(made.folder, universal={"tiers": tiers}, corrections={"polynomial": corrected})
     told = words(report.make_report(tmp_path, max_cases=0).path.read_text(encoding="utf-8"))
     assert told.count("It always says that.") == 1
     assert "one, universal light within 0.4, 6 images: It always says that." in told
-    row = "polynomial 0.2 25.0 % 25.0 % 25.0 % 12.5 % 37.5 % 25.0 % +10.0 (-5.0 to +25.0)"
+    row = "polynomial 75.0 % 0.2 25.0 % 25.0 % 25.0 % 12.5 % 37.5 % 25.0 % +10.0 (-5.0 to +25.0)"
     assert row in told
 
 
