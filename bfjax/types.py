@@ -57,7 +57,7 @@ class Field(NamedTuple):
 
 
 class LinearField(Field):
-    """A `Field` that is linear in its params, one vector (n,) of coefficients: B̂ = Σ c_k B̂_k."""
+    """A `Field` linear in its params, one vector (n,): B̂ = Σ c_k B̂_k. That is taken on trust."""
 
     __slots__ = ()
 

@@ -56,7 +56,11 @@ class Config:
 
 def main(config: Config) -> None:
     """Certifies what is left, and writes table and figure after each model."""
+    names = [Path(model).resolve().name for model in config.models + config.few]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two folders have one name, by which results lie: {', '.join(names)}")
     found: dict[str, dict[str, Any]] = {}
+    of_light = f"{config.sigma:g}" + f"-headroom-{config.headroom:g}" * (config.headroom < 1)
     kinds = (("whole", config.models, None), ("few", config.few, config.few_images))
     names = ("sigma", "num_samples", "headroom", "data", "image_size", "batch_size", "seed")
     for kind, models, count in kinds:
@@ -64,21 +68,22 @@ def main(config: Config) -> None:
             asked = CertifyConfig(
                 model=(model,),
                 num_images=count,
-                out=storage.home() / "runs" / "certificates" / f"{kind}-{config.sigma:g}",
+                out=storage.home() / "runs" / "certificates" / f"{kind}-{of_light}",
                 **{name: getattr(config, name) for name in names},
             )
             (run,) = certified.certify_runs(asked)
-            name = run.target.name
+            name = f"{run.target.name}-{of_light}"
             make = functools.partial(certified.certify_models, asked)
             found[f"{name}, {kind}"] = once(RESULTS / f"{name}-{kind}.json", run, make)
-            write(found)
+            write(found, of_light)
 
 
-def write(found: dict[str, dict[str, Any]]) -> None:
+def write(found: dict[str, dict[str, Any]], of_light: str) -> None:
     """Writes what is known so far.
 
     Args:
       found: name and kind to what `certificates.json` holds.
+      of_light: its strength and the headroom, which name the files.
     """
     one = next(iter(found.values()))
     sizes = [f"RMS {at['rms']:g}" for at in one["rms"]]
@@ -102,11 +107,12 @@ def write(found: dict[str, dict[str, Any]]) -> None:
         f"{one['settings']['sigma']:g}; accuracy "
         "of the bare classifier without light and of its most frequent answer under random light, "
         f"how often none is certain, and the mean certified RMS, 0 of wrong answers. "
-        f"Each certificate may be wrong with a probability of {one['settings']['alpha']:g}."
+        "Each certificate may be wrong with a probability of at most "
+        f"{one['settings']['alpha']:g}. {certified.RMS_AND_RANGE}"
     )
     head = ("model", "images", "clean", "smoothed", "abstains", "light", *sizes, "mean")
-    tables.write(RESULTS / "certificates", title, head, rows, found)
-    path = RESULTS / "certificates.png"
+    tables.write(RESULTS / f"certificates-{of_light}", title, head, rows, found)
+    path = RESULTS / f"certificates-{of_light}.png"
     with storage.replacing(path) as temporary:
         certified.panels(list(found.values())).savefig(temporary, format="png", dpi=130)
 

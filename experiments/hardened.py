@@ -72,6 +72,9 @@ def main(config: Config) -> None:
     """Tests what is left, and writes the table after each model."""
     if config.held_out:
         _check_held_out(config.models + config.few)
+    names = [folder.resolve().name for folder in config.models + config.few]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two folders have one name, by which results lie: {', '.join(names)}")
     rows, found = [], {}
     kinds = (("whole", config.models, None), ("few", config.few, config.few_images))
     for kind, folders, count in kinds:
@@ -133,7 +136,8 @@ def held_out(where: str, model: Path) -> Path:
     digest = hashlib.sha256(told.encode()).hexdigest()
     folder = storage.home() / "runs" / "hardened" / f"images-{digest[:12]}"
     for i, (image, label) in enumerate(zip(held.names, held.labels, strict=True)):
-        path = folder / source.class_names[label] / f"{Path(image).stem}.png"
+        # by number: two files of one name may lie in different folders
+        path = folder / source.class_names[label] / f"{i:05d}-{Path(image).stem}.png"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             with storage.replacing(path) as temporary:
@@ -143,6 +147,8 @@ def held_out(where: str, model: Path) -> Path:
 
 def _check_held_out(folders: tuple[Path, ...]) -> None:
     """Makes sure that all models held out the same patients."""
+    if not folders:
+        raise ValueError("--held-out compares models: name some, --models")
     by = ("data", "num_examples", "validation", "seed")
     told = {}
     for folder in folders:
@@ -192,7 +198,8 @@ def _row(name: str, one: dict[str, Any]) -> list[str]:
 def _left(attack: dict[str, Any]) -> str:
     """An accuracy under attack, and of what was right of each class how much is wrong by then."""
     lost = (f"{way['fooled']} of {way['correct']}" for way in attack["directions"].values())
-    return f"{100 * attack['accuracy']:.1f} (lost {' and '.join(lost)})"
+    success = f"{100 * attack['success']:.1f}" if attack["success"] is not None else "none"
+    return f"{100 * attack['accuracy']:.1f} (success {success}: {' and '.join(lost)})"
 
 
 def _write(rows: list[list[str]], found: dict[str, Any], *, held_out: bool) -> None:
@@ -203,8 +210,9 @@ def _write(rows: list[list[str]], found: dict[str, Any], *, held_out: bool) -> N
     title = (
         f"Accuracy in % (95 % interval) on {'held-out patients' if held_out else 'test images'}, "
         "and of NORMAL and of PNEUMONIA, without light, under the worst light found within each "
-        "log-range, under one light for all images, under a machine's worst set-up, and under "
-        "attacks; minutes of training."
+        "log-range, under one light for all images (without an interval), under a machine's worst "
+        "set-up, and under attacks (with the success, of all that is right without light and of "
+        "each class); minutes of training."
     )
     stem = "held_out" if held_out else "hardened"
     tables.write(RESULTS / stem, title, head, rows, found)

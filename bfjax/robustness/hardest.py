@@ -41,11 +41,14 @@ def hardest(
     """A light that is hard for a classifier as it is now, found in few steps: to train it with.
 
     c_0 = 2 u c*, u ~ U(0, 1) and c* a random light of `threat.draw`, as uneven as is allowed: the
-    start is up to twice as uneven. It is not projected before the first step, which keeps
-    single-step training from overfitting to its own attack. Then c_{i+1} = P(c_i + ρ/n ∇J / ‖∇J‖₂),
-    J the cross-entropy at (f(X under c_i), y), n steps of one forward and one backward pass each. P
-    projects onto what is allowed, so the result is within it. No steps leave P(c_0), a random
-    light.
+    start is up to twice as uneven, and not projected before the first step. Then
+    c_{i+1} = P(c_i + ρ/n ∇J / ‖∇J‖₂), J the cross-entropy at (f(X under c_i), y), n steps of one
+    forward and one backward pass each. No steps leave P(c_0), a random light.
+
+    The start is N-FGSM's, which keeps single-step training from overfitting to its own attack; two
+    things differ. P projects onto what is allowed, so that the result is light of the range that is
+    asked for, where N-FGSM leaves it outside. And the step is several times as long as the random
+    light: in fourteen coefficients the projection, not the step, says how far it goes.
 
     The classifier is asked as it is evaluated: batch normalisations use their running averages,
     and change none. So each image has a light of its own, whatever else is in its batch, and clean

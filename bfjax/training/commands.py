@@ -31,7 +31,7 @@ from bfjax.training.config import ExportConfig, TrainConfig
 from bfjax.training.estimate import of_training
 from bfjax.training.exported import Export, Exported
 from bfjax.training.hardening import Hardening
-from bfjax.training.network import initial_network
+from bfjax.training.network import initial_network, warn_of_seen_patients
 from bfjax.training.optimizer import make_optimizer
 from bfjax.training.patients import split_source
 from bfjax.training.plan import Plan, balanced_weights
@@ -42,7 +42,8 @@ def train(config: TrainConfig) -> None:
     """The command `bfjax train`: trains, then prints the metrics on the test split."""
     if config.dry_run:
         with all_bad_files(source := _load(config, "train")):
-            estimate.show([of_training(*make_plan(config, source))])
+            plan, state = make_plan(config, source)
+            estimate.show([of_training(plan, state, done=resume.epochs_done(config.out))])
         return
     finished = resume.is_finished(config.out)
     metrics = train_classifier(config)
@@ -153,6 +154,8 @@ def make_plan(config: TrainConfig, source: data.Source) -> tuple[Plan, TrainStat
             f"nothing to do: {config.epochs} epochs of {len(training)} images in batches of "
             f"{config.batch_size}"
         )
+    settings = settings_of(config, source)
+    warn_of_seen_patients(config.init, settings)
     classes = tuple(source.class_names)
     channels = source[0]["image"].shape[-1]
     # only what was asked for: not every architecture has every setting
@@ -180,7 +183,7 @@ def make_plan(config: TrainConfig, source: data.Source) -> tuple[Plan, TrainStat
         weights = balanced_weights(np.asarray(training.labels), len(classes))
     plan = Plan(
         out=config.out,
-        settings=settings_of(config, source),
+        settings=settings,
         fingerprint=resume.fingerprint(source),
         training=training,
         validation=held,
@@ -227,6 +230,8 @@ def settings_of(config: TrainConfig, source: data.Source | None = None) -> dict[
     if config.harden is None:
         del settings["harden_steps"]
     recent = ("labels", "groups", "class_names", "skip_bad")
+    if config.encoding == "linear":
+        del settings["encoding"], settings["gamma"]
     for name in (*recent, "harden", "consistency", "noise_fields"):
         if not settings[name]:  # as in runs from before there were these options
             del settings[name]

@@ -92,10 +92,15 @@ class TrainConfig:
     light."""
     consistency: float | None = None
     """Learn the image X without light, and be consistent: weight of KL(f(X) || f(X under light)),
-    as in TRADES; none: learn it under the light alone."""
+    as in TRADES, of light that raises the cross-entropy; none: learn it under the light alone."""
     noise_fields: float | None = None
     """Learn each image under random light, for certificates: standard deviation of the coefficients
     that bfjax.robustness.certify draws, such as 0.05; none: under no such light."""
+    encoding: Literal["linear", "log"] = "linear"
+    """What --harden and --noise-fields do to grey values: linear multiplies them, log is for X-rays
+    made for reading, whose grey values fall with the logarithm of the exposure."""
+    gamma: float = 0.29
+    """Grey levels for a factor e of exposure, with --encoding log."""
     validation: float = 0.1
     """Share of the training images held out, by patient."""
     select: Literal["loss", "auc", "shifted"] = "loss"
@@ -107,7 +112,8 @@ class TrainConfig:
     """Type of the activations in training; auto: bfloat16, but float32 on a CPU."""
     remat: bool = False
     """Take less memory and more time: compute the activations of each block once more for their
-    gradient, and keep only what lies between the blocks (of which convnet has none)."""
+    gradient, and keep only what lies between the blocks (of which convnet has none). The search for
+    hard light, --harden-steps, keeps them all."""
     save_minutes: float = 5.0
     """The run is saved after each epoch, and within one every so many minutes."""
     save_steps: int | None = None

@@ -19,12 +19,13 @@ from bfjax.training.validation import validate
 _STEPS = 3  # that are timed
 
 
-def of_training(plan: Plan, state: TrainState) -> Estimate:
+def of_training(plan: Plan, state: TrainState, *, done: int | None = 0) -> Estimate:
     """Takes a few steps at each size of the images, and validates a batch.
 
     Args:
       plan: of the run, from its start; nothing of it is written.
       state: before the first step; it is used up.
+      done: epochs that are; `None` where all is.
 
     Returns:
       The estimate; its disk is what the saved states take while it runs.
@@ -32,6 +33,8 @@ def of_training(plan: Plan, state: TrainState) -> Estimate:
     Raises:
       ValueError: the running average cannot be.
     """
+    if done is None:
+        return Estimate(str(plan.out), "nothing", 0.0, 0)
     split = feed.split_batches(plan.batch_size)
     whole = feed.on_every(split)
     state = jax.device_put(state, whole)
@@ -39,7 +42,7 @@ def of_training(plan: Plan, state: TrainState) -> Estimate:
     images, labels = (jax.make_array_from_process_local_data(split, x) for x in first)
     few = data.Subset(plan.validation, range(min(plan.batch_size, len(plan.validation))))
     took = 0.0
-    for side, epochs in collections.Counter(map(plan.side, range(plan.epochs))).items():
+    for side, epochs in collections.Counter(map(plan.side, range(done, plan.epochs))).items():
         step = plan.step_at(side, whole)
         times = []
         for _ in range(_STEPS):
@@ -59,4 +62,5 @@ def of_training(plan: Plan, state: TrainState) -> Estimate:
         took += epochs * (plan.steps * times[-1] + batches * seconds(judge))
     # the newest two stay while one is written, each with the best weights so far
     kept = 3 * sum(x.nbytes for x in jax.tree.leaves((state, state.kept)))
-    return Estimate(str(plan.out), f"{plan.epochs} epochs of {plan.steps} steps", took, kept)
+    left = max(plan.epochs - done, 0)
+    return Estimate(str(plan.out), f"{left} epochs of {plan.steps} steps", took, kept)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Scalar
 
-from bfjax.field import bias_field, legendre
+from bfjax.field import Encoding, bias_field, legendre
 from bfjax.numbers import check_numbers
 from bfjax.robustness import DEGREE, MAX_STEPS, hardest, light
 from bfjax.types import Logits, Predict
@@ -27,6 +28,8 @@ class Hardening:
         cross-entropy under the light alone.
       noise_fields: σ of the coefficients of Gaussian light, X·e^{Φd}, d ~ N(0, σ²I), as
         `bfjax.robustness.certify` draws it; None for none. Hard light comes on top of it.
+      encoding: of the grey values, see `bfjax.bias_field`.
+      gamma: γ of `"log"`, likewise.
 
     Raises:
       ValueError: a number that is out of its range, or one that nothing makes use of.
@@ -36,6 +39,8 @@ class Hardening:
     harden_steps: int = 1
     consistency: float | None = None
     noise_fields: float | None = None
+    encoding: Encoding = "linear"
+    gamma: float = 0.29
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -47,6 +52,9 @@ class Hardening:
         sizes = {"harden": self.harden, "noise_fields": self.noise_fields}
         check_numbers(above=0, below=math.inf, optional=True, **sizes)
         check_numbers(at_least=0, below=math.inf, optional=True, consistency=self.consistency)
+        check_numbers(above=0, below=math.inf, gamma=self.gamma)
+        if self.encoding not in get_args(Encoding):
+            raise ValueError(f"encoding must be one of {get_args(Encoding)}, got {self.encoding!r}")
         if self.harden_steps not in range(MAX_STEPS + 1):
             raise ValueError(f"harden_steps must be 0 to {MAX_STEPS}, got {self.harden_steps}")
         if self.harden is None and self.harden_steps != type(self).harden_steps:
@@ -56,6 +64,11 @@ class Hardening:
                 f"consistency is {self.consistency}, and there is no light to be consistent under: "
                 "give harden or noise_fields"
             )
+
+    @property
+    def grey(self) -> dict[str, Any]:
+        """What light does to grey values."""
+        return {"encoding": self.encoding, "gamma": self.gamma}
 
     def __bool__(self) -> bool:
         """Whether there is any light."""
@@ -79,14 +92,17 @@ def lit(
       keys: (n,), of each image.
 
     Returns:
-      The images, clipped once: X·e^{Φ(d + c)}, d the Gaussian light, c the hard one.
+      The images, clipped once: X·e^{Φ(d + c)}, d the Gaussian light, c the hard one; of a log
+      encoding X − γ Φ(d + c).
     """
     _, height, width, _ = images.shape
     allowed = hardening.harden
     with jax.ensure_compile_time_eval():  # tables, which every step would compute anew
         field = legendre((height, width), degree=DEGREE)
-        threat = None if allowed is None else light((height, width), max_log_range=allowed)
-    noise = bias_field(field)
+        threat = None
+        if allowed is not None:
+            threat = light((height, width), max_log_range=allowed, **hardening.grey)
+    noise = bias_field(field, **hardening.grey)
     # light adds up where nothing is clipped between
     brighten = noise.apply if threat is None else noise.unclipped
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,27 @@ def initial_network(
     # the head of our own classes is kept; ImageNet's answers another question
     ours = Path(init).is_dir() and models.load_config(init).class_names == class_names
     return models.load_pretrained(network, init, head=ours)
+
+
+def warn_of_seen_patients(init: str | None, settings: dict[str, Any]) -> None:
+    """Warns where a checkpoint to start from held out other patients, and may have learnt ours.
+
+    Args:
+      init: the checkpoint's folder; anything else tells nothing.
+      settings: of the training.
+
+    Warns:
+      UserWarning: naming the options that differ.
+    """
+    if init is None or not (Path(init).expanduser() / models.CONFIG).is_file():
+        return
+    before = models.load_config(Path(init).expanduser()).extra.get("training", {})
+    by = ("data", "num_examples", "validation", "seed")
+    told = [name for name in by if name in before and before[name] != settings[name]]
+    if told and before["data"] == settings["data"]:
+        options = ", ".join(f"--{name.replace('_', '-')} {before[name]}" for name in told)
+        warnings.warn(
+            f"{init} was trained with {options}: it may have learnt patients that are held out "
+            "here, whose scores then say too much. Give the same to hold out the same",
+            stacklevel=4,
+        )

@@ -54,6 +54,21 @@ def is_finished(out: Path) -> bool:
     return (out / models.CONFIG).is_file()
 
 
+def epochs_done(out: Path) -> int | None:
+    """How far a training has come, by its log.
+
+    Args:
+      out: the folder.
+
+    Returns:
+      Epochs that are done; `None` where all is.
+    """
+    if is_finished(out):
+        return None
+    log = out / "log.csv"
+    return len(log.read_text(encoding="utf-8").splitlines()) - 1 if log.is_file() else 0
+
+
 def fingerprint(source: data.Source) -> data.Fingerprint:
     """Which images a training is of, with their patients: these decide which are held out.
 

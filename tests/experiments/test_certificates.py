@@ -13,13 +13,15 @@ def test_certificates_become_a_table_and_a_figure(tmp_path, monkeypatch):
     model = str(checkpoint(tmp_path / "model"))
     options = {"few_images": 2, "num_samples": 12, "data": "phantom"}
     certificates.main(certificates.Config(few=(model,), **options))
-    table = (tmp_path / "results" / "certificates.md").read_text(encoding="utf-8").splitlines()
-    assert len([line for line in table if line.startswith("| model, few | 2 |")]) == 2
-    assert (tmp_path / "results" / "certificates.png").exists()
-    text = (tmp_path / "results" / "model-few.json").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="two folders have one name"):
+        certificates.main(certificates.Config(few=(model, model), **options))
+    table = (tmp_path / "results" / "certificates-0.05.md").read_text(encoding="utf-8").splitlines()
+    assert len([line for line in table if line.startswith("| model-0.05, few | 2 |")]) == 2
+    assert (tmp_path / "results" / "certificates-0.05.png").exists()
+    text = (tmp_path / "results" / "model-0.05-few.json").read_text(encoding="utf-8")
     assert str(tmp_path) not in text
     found = json.loads(text)
     assert found["smoothed"]["images"] == 2
-    assert json.loads((tmp_path / "results" / "certificates.json").read_text()) == {
-        "model, few": found
+    assert json.loads((tmp_path / "results" / "certificates-0.05.json").read_text()) == {
+        "model-0.05, few": found
     }

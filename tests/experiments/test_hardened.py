@@ -52,10 +52,11 @@ def test_hardened_models_become_a_table(tmp_path, monkeypatch):
     trained = pq.read_table(model / "images_train.parquet")["names"].to_pylist()
     source = data.load("phantom", "train", image_size=32, num_examples=40, seed=0)
     _, held = split_source(source, fraction=0.1, seed=0)
-    kept = sorted(path.stem for path in folder.rglob("*.png"))
+    kept = sorted(path.stem.split("-", 1)[1] for path in folder.rglob("*.png"))
     assert kept == sorted(name.split("/")[-1].split(".")[0] for name in held.names)
     assert len(kept) < len(trained) == 40
-    first = next(folder.rglob(f"{held.names[0].split('/')[-1].split('.')[0]}.png"))
+    (first,) = folder.rglob("00000-*.png")
+    assert first.stem == f"00000-{held.names[0].split('/')[-1].split('.')[0]}"
     assert first.parent.name == source.class_names[held.labels[0]]
     with Image.open(first) as image:
         np.testing.assert_array_equal(image, held[0]["image"][..., 0])

@@ -218,6 +218,31 @@ def test_what_is_not_certain_is_no_answer():
     assert broken.counts.tolist() == [0, 0]
 
 
+def test_of_three_classes_the_most_frequent_is_certified():
+    def three(image):
+        return jnp.concatenate([threshold(image), jnp.full(1, -1e3)])
+
+    found = certify(three, FREE, IMAGE, sigma=SIGMA, key=KEY)
+    two = certify(threshold, FREE, IMAGE, sigma=SIGMA, key=KEY)
+    assert found.counts.tolist() == [*two.counts.tolist(), 0]
+    assert (found.label, found.radius) == (two.label, two.radius)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_rounding_changes_the_log_intensity_by_no_more_than_is_said(bits):
+    levels = 2**bits - 1
+    x = np.random.default_rng(0).uniform(1 / levels, 1, 10_000)
+    rounded = np.maximum(np.round(x * levels), 1) / levels
+    most = 0.5 / levels / np.minimum(x, rounded)
+    assert (np.abs(np.log(rounded / x)) <= most * (1 + 1e-9)).all()
+    assert (np.abs(np.log(rounded / x)) > 0.9 * most).any()
+
+
+def test_a_field_that_is_not_linear_is_refused(unchecked):
+    with pytest.raises(ValueError, match="linear"):
+        certify(threshold, bfjax.polynomial_tps(SHAPE), IMAGE, sigma=SIGMA, key=KEY)
+
+
 def test_one_logit_is_two_classes_and_chunks_change_nothing():
     settings = {"sigma": SIGMA, "num_guess": 10, "num_samples": 51, "key": KEY}
     want = certify(threshold, FREE, IMAGE, **settings, chunk_size=61)

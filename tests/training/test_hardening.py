@@ -44,6 +44,8 @@ def batch(count):
         ({"noise_fields": -0.1}, "noise_fields must be positive and finite, got -0.1"),
         ({"harden": 0.4, "consistency": -1.0}, "consistency must not be negative, got -1"),
         ({"consistency": 2.0}, "consistency is 2.0, and there is no light"),
+        ({"gamma": 0.0}, "gamma must be positive and finite, got 0"),
+        ({"encoding": "sqrt"}, "encoding must be one of .*'linear', 'log'.*, got 'sqrt'"),
     ],
 )
 def test_numbers_that_cannot_be_are_named(tmp_path, changes, message):
@@ -94,6 +96,38 @@ def test_light_is_gaussian_hard_or_both_and_clipped_once():
     upper, lower = both[:, :16].mean((1, 2, 3)), both[:, 16:].mean((1, 2, 3))
     before = noisy[:, :16].mean((1, 2, 3)) - noisy[:, 16:].mean((1, 2, 3))
     assert bool((upper - lower < before).all())
+
+
+def test_of_a_log_encoding_light_is_a_difference():
+    images = jnp.full((8, 32, 32, 1), 0.5)
+    hardening = Hardening(noise_fields=0.2, harden=0.3, harden_steps=0, encoding="log", gamma=0.5)
+    changed = lit(hardening, lambda x: x[0, :2, 0], images, jnp.zeros(8, int), KEYS)
+    basis = np.asarray(FIELD.basis(), np.float64).reshape(len(FIELD.basis()), -1)
+    for one in np.asarray(changed, np.float64):
+        added = (0.5 - one.ravel()) / 0.5  # of light of the span, and of nothing else
+        inside = (one.ravel() > 0) & (one.ravel() < 1)
+        c, *_ = np.linalg.lstsq(basis[:, inside].T, added[inside])
+        np.testing.assert_allclose(basis[:, inside].T @ c, added[inside], atol=1e-4)
+        assert np.ptp(c @ basis) > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mobilenet_v1", "densenet121"])
+def test_networks_of_the_zoo_learn_under_hard_light(name):
+    """In training with the image and the lit one side by side, in 16 bits, with less memory."""
+    graph, params, statistics = nnx.split(models.build(name, width=0.25), nnx.Param, nnx.BatchStat)
+    hardening = Hardening(harden=0.4, consistency=2.0)
+    images, labels = batch(4)
+    step = make_step(
+        graph, optax.sgd(1e-3), hardening=hardening, dtype="bfloat16", remat=True, size=32
+    )
+    before = jax.tree.map(np.asarray, params)
+    state = start(params, statistics, optax.sgd(1e-3).init(params))
+    state, value = step(state, images, labels, jnp.ones(2))
+    assert np.isfinite(float(value))
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, state.params)
+    assert any(jax.tree.leaves(moved))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 
 from bfjax import data, models, training
 from bfjax.models import registry
-from bfjax.training import loop, plan, validation
+from bfjax.training import estimate, loop, plan, resume, validation
 from tests.training.small import SOURCE, TEST, Stripes, Tiny, TinyConfig, config
 
 
@@ -316,6 +316,15 @@ def test_it_starts_from_given_weights(tmp_path):
     recorded = models.load_config(tmp_path / "next").extra["training"]
     assert (recorded["data"], recorded["init"]) == ("mine", "first")
     assert recorded["init_sha256"] == models.load_config(start).sha256
+    with pytest.warns(UserWarning, match="first was trained with --seed 0: it may have learnt pat"):
+        training.make_plan(config(tmp_path / "other", init=str(start), seed=1), SOURCE)
+    asked, state = training.make_plan(config(start, epochs=1), SOURCE)
+    done = resume.epochs_done(start)
+    assert estimate.of_training(asked, state, done=done).work == "nothing"
+    (start / "config.json").unlink()  # as if it were not finished
+    asked, state = training.make_plan(config(start), SOURCE)
+    found = estimate.of_training(asked, state, done=resume.epochs_done(start))
+    assert found.work == f"2 epochs of {asked.steps} steps"
 
 
 @pytest.mark.slow

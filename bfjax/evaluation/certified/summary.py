@@ -27,11 +27,16 @@ KINDS = ("radius", "safe_radius")
 """R, for light that nothing clips, and R_safe, where no pixel saturates, for clipped light too."""
 ABSTAINS = "(abstains)"
 """In place of a class, where no answer is certain."""
+RMS_AND_RANGE = (
+    "A radius R is a root mean square of the log field: it certifies log-ranges up to 2R of light "
+    "whose exposure is fixed, and none where the exposure may change too."
+)
 NOT_COVERED = (
     "Not covered are the bare model, whose single answers may change; light outside the span of "
     "the field, so also an exposure that changes as a whole; a cut-off at white, or with a "
-    "logarithmic encoding at black, beyond the safe radius; rounding to 8 or 16 bits; and whatever "
-    "else an image undergoes."
+    "logarithmic encoding at black, beyond the safe radius; rounding to 8 or 16 bits, which "
+    "changes the log field by up to 0.002 or 0.00001 divided by the grey value; and whatever else "
+    "an image undergoes."
 )
 _SECOND = ("also clipped", "", "", "")
 _RANGES = list(LOG_RANGE_TIERS.values())[:2]  # of a calibrated and of a misused machine
@@ -91,6 +96,7 @@ def summarize(run: CertifyRun, radii: Sequence[float]) -> dict[str, Any]:
             f"that are drawn; of {len(label)} images that is {alpha * len(label):.2g} in the mean, "
             "at most."
         ),
+        "means": RMS_AND_RANGE,
         "not_covered": NOT_COVERED,
         "run": environment(),
     }
@@ -156,6 +162,7 @@ def show(found: dict[str, dict[str, Any]], out: Path) -> None:
         ranges = (f"{at['radius']['rate']:.1%} at {at['log_range']:g}" for at in told["log_range"])
         print(f"{name}, certified in terms of the log-range: {', '.join(ranges)}")
     print(f"Each certificate may be wrong with a probability of at most {alpha:g}.")
+    print(RMS_AND_RANGE)
     print(NOT_COVERED)
     names = "MODEL/certificates.json, certificates.png, records.csv"
     console.print(f"details in {out}: {names}", highlight=False)

@@ -138,6 +138,7 @@ def section(proven: Sequence[Proven]) -> dict[str, Any]:
         "tables": [_table(some) for some in columns.values()],
         "figures": [{"name": name, "svg": svg, "keys": keys} for name, svg, keys in plots],
         "chances": [f"{one.name}: {one.found['chance']}" for one in proven],
+        "means": proven[0].found.get("means", ""),  # not in older ones
         "not_covered": proven[0].found["not_covered"],
     }
 

@@ -160,6 +160,7 @@ def _sums_up(whole, told):
     assert "probability of at most 0.001" in whole["chance"]
     assert f"of {COUNT} images that is 0.011 in the mean" in whole["chance"]
     assert "safe radius" in whole["not_covered"]
+    assert "log-ranges up to 2R" in whole["means"]
 
 
 @pytest.mark.slow

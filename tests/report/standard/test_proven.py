@@ -121,7 +121,7 @@ def test_strings_of_others_make_no_element(tmp_path):
     evil = f"{EVIL}{BREAK}"
     found = json.loads(path.read_text())
     found["model"] = {"name": evil, "architecture": evil, "sha256": evil}
-    found |= {"chance": evil, "not_covered": evil, "run": {evil: evil}}
+    found |= {"chance": evil, "not_covered": evil, "means": evil, "run": {evil: evil}}
     path.write_text(json.dumps(found))
     parsed = Parsed(report.make_report(tmp_path).path.read_text(encoding="utf-8"))
     assert {tag for tag, _ in parsed.tags} <= {tag for tag, _ in plain.tags} | {"br", "strong"}
