@@ -145,6 +145,7 @@ def main(config: Config) -> None:
         "checkpoint": loaded.record.sha256,
         "images": [loaded.sha256, config.num_images, config.seed, config.batch_size],
         "field": f"legendre, degree {DEGREE}",
+        "encoding": "linear",
         "steps": STEPS,
     }
     path = RESULTS / "bounds.json"

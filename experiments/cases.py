@@ -155,7 +155,8 @@ def noted(config: Any, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     Returns:
       settings, checkpoints, data, run; what JSON can hold.
     """
-    settings = dataclasses.asdict(config) | {"data": Path(config.data).name}
+    settings = {"encoding": "linear"}  # of the grey values, unless a config says more
+    settings |= dataclasses.asdict(config) | {"data": Path(config.data).name}
     return {
         "settings": {name: _plain(value) for name, value in settings.items()},
         "checkpoints": [{"architecture": c.architecture, "sha256": c.sha256} for c in checkpoints],

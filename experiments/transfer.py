@@ -53,8 +53,8 @@ def _variants() -> dict[str, str]:
     for one in (gentle, strong):
         name, text = tables.attack(**one)
         found[f"{name}-views"] = f"{text[:-1]}, transform=resize_and_pad())"
-    # whether such a field has to be sought: a random one of the same bound and as smooth (a random
-    # warp by more points would fold)
+    # whether such a field has to be sought: a random one of the same bound and as smooth (by more
+    # points a random warp would fold, or be limited)
     still = "grid_size=2, start_noise=0.6, num_steps=1, optimizer=optax.set_to_zero()"
     found["random-smooth"] = f"{found[BEST][:-1]}, {still})"
     return found

@@ -92,7 +92,7 @@ from bfjax.attack.objective import (
 )
 from bfjax.attack.penalty import Reduction, l1_penalty
 from bfjax.attack.projections import image_ball, in_turn, onto_ball, parameter_ball
-from bfjax.attack.random_starts import restarts
+from bfjax.attack.random_starts import Restarts, restarts
 from bfjax.attack.search import minimal, smallest_step
 from bfjax.attack.stream import Done, run_stream
 from bfjax.attack.transforms import (
@@ -110,6 +110,7 @@ __all__ = [
     "Done",
     "Norm",
     "Reduction",
+    "Restarts",
     "annealed",
     "binary_cross_entropy",
     "binary_margin",

@@ -72,8 +72,10 @@ def bias_field(
     θ ← θ + ε_θ sign(∇θ). Where the paper leaves a detail open, the default is a field that is one:
     the warp stays in the image and does not fold, and no pixel is clipped but to [0, 1]. Every
     other reading is an option; `bfjax.attacks.paper` is that of the paper's tables. Within a bound
-    on the field ten sign steps find little: there the default is the steps of `bounded_field`,
-    which find about four times as many (`experiments/results/bounds`).
+    on the field ten sign steps find little: there the default is the steps of `bounded_field`. They
+    find about four times as many with D0 = 0 and `terms="total"`, which is what to take there:
+    light that rises along one axis alone is none of the `"literal"` monomials of D0 = 1
+    (`experiments/results/bounds`).
 
     Args:
       image_shape: (h, w) or (h, w, c) of the images to attack.

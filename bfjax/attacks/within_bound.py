@@ -46,8 +46,8 @@ def bounded_field(
     what was compared it finds the most that is still smooth light (`experiments/results/bounds`):
     scaling the field back loses elsewhere what is too much at one pixel, and sign steps run into
     corners of the coefficients. Clipping B̂ at each pixel, or bending it by tanh, finds more, but
-    plateaus with an edge between them. The field of `polynomial_tps`, which is not linear in its
-    control points, is scaled, and its warp kept from folding.
+    plateaus with an edge between them. The field of `polynomial_tps`, whose basis each step of the
+    control points changes, is scaled, and its warp kept from folding.
 
     Args:
       field: a `bfjax.LinearField`, such as `bfjax.field.legendre`, or `polynomial_tps`.

@@ -265,4 +265,16 @@ def _rate(found: list[dict[str, Any]], prefix: str) -> dict[str, Any]:
     fooled = sum(row[f"{prefix}fooled"] for row in found)
     low, high = metrics.wilson_interval(fooled, correct) if correct else (None, None)
     rate = fooled / correct if correct else None
-    return {"correct": correct, "fooled": fooled, "rate": rate, "low": low, "high": high}
+    told = {"correct": correct, "fooled": fooled, "rate": rate, "low": low, "high": high}
+    return told | {"by_class": _by_class(found, prefix)}
+
+
+def _by_class(found: list[dict[str, Any]], prefix: str) -> dict[str, dict[str, int]]:
+    """Of each true class how many were right when clean, and how many of these are fooled."""
+    told: dict[str, dict[str, int]] = {}
+    for row in found:
+        if row[f"{prefix}clean_prediction"] == row["label"]:
+            one = told.setdefault(row["label"], {"correct": 0, "fooled": 0})
+            one["correct"] += 1
+            one["fooled"] += int(row[f"{prefix}fooled"])
+    return dict(sorted(told.items()))

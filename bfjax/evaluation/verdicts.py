@@ -16,20 +16,21 @@ import pyarrow as pa
 from jaxtyping import Float, Integer
 
 from bfjax import storage
-from bfjax.attack import is_targeted
+from bfjax.attack import Restarts, is_targeted
 from bfjax.data import feed
 from bfjax.evaluation import measures
 from bfjax.evaluation.cells import Cell
 from bfjax.evaluation.classes import as_text, from_text
 from bfjax.evaluation.rebuilding import perturbed, rebuilt, unclipped
 from bfjax.evaluation.targets import Target, answers
-from bfjax.types import AttackResult, Params, Search
+from bfjax.types import Attack, AttackResult, Params, Search
 
 
 class _Made(NamedTuple):
     """Adversarial images (n, h, w, c), B̂ (n, h, w) where there is one, what makes them again.
 
-    `unclipped` are the images (n, h, w, c) before any clip, where they are measured.
+    `unclipped` are the images (n, h, w, c) before any clip, where they are measured; `of_field` are
+    the parameters of B̂, which are not always what makes an image again.
     """
 
     adversarial: np.ndarray
@@ -37,6 +38,7 @@ class _Made(NamedTuple):
     params: Params
     objective: np.ndarray | None
     unclipped: np.ndarray | None = None
+    of_field: Params = None
 
 
 def judge(
@@ -89,7 +91,7 @@ def judge(
     if cell.measure:
         columns |= measures.of_images(images, made.adversarial)
         if made.log_fields is not None:
-            columns |= measures.of_fields(made.log_fields, made.params)
+            columns |= measures.of_fields(made.log_fields, made.of_field)
         if made.unclipped is not None:
             columns |= measures.of_clips(made.unclipped, made.adversarial)
     size = sum(leaf[0].size for leaf in jax.tree.leaves(made.params))
@@ -197,9 +199,17 @@ def _verdicts(
 
 def _made(cell: Cell, result: AttackResult, images: np.ndarray) -> _Made:
     attack = cell.attack
+    if isinstance(attack, Restarts):  # what is kept is the result of one of its runs
+        made = _of_attack(attack.attack, cell, result, images)
+        adversarial = np.asarray(result.adversarial)[: len(images)]
+        return made._replace(adversarial=adversarial, params={"adversarial": adversarial})
     if isinstance(attack, Search):
         adversarial = np.asarray(result.adversarial)[: len(images)]
         return _Made(adversarial, None, {"adversarial": adversarial}, None)
+    return _of_attack(attack, cell, result, images)
+
+
+def _of_attack(attack: Attack, cell: Cell, result: AttackResult, images: np.ndarray) -> _Made:
     objective = np.asarray(result.trace.objective)[: len(images), -1]
     params = jax.tree.map(lambda leaf: leaf[: len(images)], jax.device_get(result.params))
     single = jax.device_put(attack, jax.local_devices()[0])
@@ -207,7 +217,7 @@ def _made(cell: Cell, result: AttackResult, images: np.ndarray) -> _Made:
     made = [jax.device_get(perturbed(single, *one)) for one in each]
     log_fields, adversarial = map(_stacked, zip(*made, strict=True))
     free = [jax.device_get(unclipped(single, *one)) for one in each] if cell.measure else [None]
-    return _Made(adversarial, log_fields, params, objective, _stacked(free))
+    return _Made(adversarial, log_fields, params, objective, _stacked(free), params)
 
 
 def _stacked(arrays: Sequence[Any]) -> Any:

@@ -65,7 +65,8 @@ def limit_log_range(field: Field, maximum: Number) -> Partial:
     As `limit_log_field`: c ← c · min(1, ρ / (max B̂ − min B̂)). `pixelwise` is clipped, to ρ / 2
     on both sides of the middle between its largest and its smallest value.
 
-    A constant has no range: it is not bounded where the field has one.
+    A constant has no range: it is not bounded where the field has one. As there,
+    `onto_sampled_bounds` loses less.
 
     Args:
       field: the field of the attack.

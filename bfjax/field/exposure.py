@@ -161,8 +161,8 @@ def log_heel(
 
     Args:
       sine: sin φ.
-      kilovolts: voltage of the tube.
-      filtration: of the beam, in mm of aluminium.
+      kilovolts: voltage of the tube; outside 60 to 140 the fit is a guess.
+      filtration: of the beam, in mm of aluminium; outside 2.5 to 3.5 likewise.
 
     Returns:
       The logarithm of that share.

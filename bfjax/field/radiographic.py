@@ -153,10 +153,11 @@ def radiographic(
       falloff: `"cos2"`, exposure per solid angle, as SpekPy has it, or `"cos3"`, per area of the
         detector; see `bfjax.field.exposure.log_inverse_square`.
       kilovolts: voltage of the tube, 50 to 150.
-      filtration_mm: all that filters the beam, in mm of aluminium.
+      filtration_mm: all that filters the beam, in mm of aluminium; the heel effect is fitted for
+        2.5 to 3.5.
       flat_field_kilovolts: voltage at which the flat field was made; `None` is the same. With
         another the start is no identity either.
-      anode_degrees: nominal angle of the anode.
+      anode_degrees: nominal angle of the anode; the heel effect is fitted for 12 to 16.
       grid_ratio: height of the grid's strips by the gap between them; `None` is no grid, and the
         last two parameters then do nothing.
       grid_focus_cm: nominal distance for which the grid is made; `None` is `source_cm`.
