@@ -2,7 +2,7 @@
 
 - `bias_field`: the paper's, a smooth bias field driven by sign gradients (Eq. 4 to 7); what the
   paper leaves open is an option.
-- `bounded_field`: the most that any smooth field can do within a bound on its log-range.
+- `bounded_field`: seeks the most that a smooth field can do within a bound on its log-range.
 - `fgsm`: one step along the sign of the gradient.
 - `bim`: several such steps within a ball.
 - `pgd`: the same from a random start.

@@ -37,7 +37,8 @@ class BiasFieldConfig:
     decay: float | None = None
     """Momentum of the gradients, mu of MI-FGSM, which transfers better; none: the paper's."""
     num_steps: int | None = None
-    """Iterations; none: 10, and 30 of those steps."""
+    """Iterations; none: 10, or 30 where the log field is bounded and no step size or momentum is
+    given."""
     max_change: float | None = None
     """The attacked image stays within this distance of the original, in units of [0, 1]."""
     max_log_field: float | None = None
@@ -45,10 +46,11 @@ class BiasFieldConfig:
     max_log_range: float | None = None
     """A bound on the largest log field less the smallest."""
     log_field_bound: Literal["project", "clip", "tanh"] = "project"
-    """How these are held: by scaling the coefficients, or the first at each pixel, which leaves
-    edges."""
+    """How a bound on the log field is held: project scales the coefficients; clip and tanh bend the
+    field at each pixel, which leaves edges, and hold --max-log-field alone."""
     iterate: Literal["last", "best"] | None = None
-    """Which iterate is kept; none: the last, and the best of those steps."""
+    """Which iterate is kept; none: the last, or the best where the log field is bounded and no step
+    size or momentum is given."""
     early_stop: bool = False
     """Leave an image as it is once it is fooled; another takes its place in the batch."""
     start_noise: float | None = None
@@ -169,6 +171,11 @@ class ModelsConfig(ImagesConfig):
 
     model: tuple[str, ...]
     """The models, each as for bfjax attack."""
+    label: str | None = None
+    """Class, by name or number, of all images that lie in no class folders."""
+    finding: str | None = None
+    """Of models whose outputs are findings (multi-label): the one that is tested, by name or
+    number."""
     encoding: Literal["linear", "log"] = "linear"
     """What grey values are of the exposure: proportional, or falling with its logarithm."""
     gamma: float = 0.29

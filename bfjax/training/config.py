@@ -17,7 +17,8 @@ class TrainConfig:
     """
 
     data: str = "chest_xray"
-    """Data set: chest_xray, phantom, or a folder or zip file of class folders."""
+    """Data set: chest_xray, phantom, or a folder or zip file that holds train and test, each of
+    class folders."""
     labels: Path | None = None
     """CSV file of the images' classes, in whatever folders they lie: file name, then a column of 0
     and 1 for each class."""

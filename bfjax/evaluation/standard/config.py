@@ -32,7 +32,7 @@ class AuditConfig(ModelsConfig):
     """At most so many images of a half are taken to fit it."""
     corrections: tuple[Literal["polynomial", "homomorphic"], ...] = ()
     """Corrections of the light before the classifier, each attacked by who knows of it and by who
-    does not; each takes longer than all the rest."""
+    does not; each takes as long as all the rest."""
     batch_size: int = 16
     """Images at once, on one device."""
     out: Path = Path("bfjax-audit")
