@@ -29,7 +29,9 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
-    "demo": Command("bfjax.cli", "DemoConfig", "run_demo", "train on phantoms, attack, audit, draw"),
+    "demo": Command(
+        "bfjax.cli", "DemoConfig", "run_demo", "train on phantoms, attack, audit, draw"
+    ),
     "train": Command("bfjax.training", "TrainConfig", "train", "train a classifier on X-rays"),
     "attack": Command(
         "bfjax.evaluation", "AttackConfig", "attack", "attack every image of a data set"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import re
 import unicodedata
 import warnings
@@ -307,5 +308,5 @@ def _tails(path: str) -> list[str]:
     return ["/".join(parts[i:]) for i in range(len(parts))]
 
 
-def _few(items: Iterable[object], most: int = 3) -> str:
-    return ", ".join(str(item) for item, _ in zip(items, range(most), strict=False))
+def _few(items: Iterable[object]) -> str:
+    return ", ".join(map(str, itertools.islice(items, 3)))

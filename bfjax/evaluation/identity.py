@@ -64,8 +64,8 @@ def same_images(
     told = "which, its images.parquet would say"
     if known is not None and known.sha256 == before:
         told = data.changes(known, now)
-        if (counts := (len(known.names), len(now.names))) and counts[0] != counts[1]:
-            told = f"{counts[0]} then, {counts[1]} now; {told}"
+        if len(known.names) != len(now.names):
+            told = f"{len(known.names)} then, {len(now.names)} now; {told}"
     raise ValueError(
         f"{folder} holds results of other images: {told}; bring those back, or choose another --out"
     )

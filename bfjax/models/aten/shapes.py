@@ -39,11 +39,6 @@ def _expand(x: Array, size: Ints, *, implicit: bool = False) -> Array:
     return jnp.broadcast_to(x.reshape(old), shape)
 
 
-def _repeat(x: Array, repeats: Ints) -> Array:
-    x = x.reshape((1,) * (len(repeats) - x.ndim) + x.shape)
-    return jnp.tile(x, (1,) * (x.ndim - len(repeats)) + tuple(repeats))
-
-
 def _repeat_interleave(
     x: Array, repeats: int, dim: int | None = None, *, output_size: int | None = None
 ) -> Array:
@@ -156,7 +151,7 @@ _PLAIN: dict[str, Callable] = {
     "permute.default": _permute,
     "pixel_shuffle.default": _pixel_shuffle,
     "pixel_unshuffle.default": _pixel_unshuffle,
-    "repeat.default": _repeat,
+    "repeat.default": lambda x, repeats: jnp.tile(x, tuple(repeats)),
     "repeat_interleave.self_int": _repeat_interleave,
     "reshape.default": _view,
     "roll.default": _roll,
