@@ -155,8 +155,8 @@ def of_image(
         draws = jax.random.fold_in(search, number)
         # judged by the draws that give the right answer without light: it changes at some strength
         attacked = _turned(programs, predict, image, label, draws, first)
-        proven = radius if answer == label else 0.0
-        attacked = _stronger(programs, predict, image, label, search, first, attacked, proven)
+    proven = radius if answer == label else 0.0
+    attacked = _stronger(programs, predict, image, label, search, first, attacked, proven)
     broken = {}
     for name, judging in zip(ATTACKS, own, strict=True):
         if answer >= 0:
@@ -165,7 +165,7 @@ def of_image(
                 continue
             broken[name] = int(programs["certified"](predict, lit, judging)[0]) not in (-1, answer)
     return {
-        "certified": radius if answer == label else 0.0,
+        "certified": proven,
         "attacked": attacked,
         "answer": answer,
         "label": label,

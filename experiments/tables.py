@@ -318,9 +318,9 @@ def write(
     latex.insert(4, "\\midrule")
     latex += ["\\bottomrule", "\\end{tabular}"]
     for suffix, text in ((".md", lines), (".tex", latex)):
-        with storage.replacing(stem.with_suffix(suffix)) as temporary:
+        with storage.replacing(stem.with_name(stem.name + suffix)) as temporary:
             temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
-    storage.write_json(stem.with_suffix(".json"), results)
+    storage.write_json(stem.with_name(f"{stem.name}.json"), results)
 
 
 def _markdown(cells: Sequence[str]) -> str:

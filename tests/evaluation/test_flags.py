@@ -95,9 +95,8 @@ def test_the_same_network_is_fooled_where_nothing_hides_its_gradient(tmp_path, c
         found = json.loads((tmp_path / name / "a" / name / "summary.json").read_text())
         rate = found["targets"][name]
         assert rate["fooled"] > 0
-        head = (tmp_path / name / "a" / name / "records.csv").read_text().splitlines()[0].split(",")
-        # a field from several starts is a field
-        assert ({"max_log_field", "log_range", "folded_share"} <= set(head)) == (name == "rounding")
+        head = (tmp_path / name / "a" / name / "records.csv").read_text().splitlines()[0]
+        assert ('"max_log_field"' in head) == (name == "rounding")  # from many starts, but a field
         left, told = rate["correct"] - rate["fooled"], flags.ADVICE in capsys.readouterr().out
         assert found["flags"]["resisted"] == left
         assert (left, told) == (0, False) or name == "rounding"

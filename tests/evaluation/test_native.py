@@ -223,7 +223,10 @@ def test_what_is_recorded_is_what_a_reader_of_the_files_gets(out):
         low, high = wilson_interval(fooled, correct) if correct else (None, None)
         rate = fooled / correct if correct else None
         want = {"correct": correct, "fooled": fooled, "rate": rate, "low": low, "high": high}
+        by_class = told["targets"][name].pop("by_class")
         assert told["targets"][name] == want
+        for count in ("correct", "fooled"):
+            assert sum(one[count] for one in by_class.values()) == want[count]
     assert told["images"] == len(FILES)
     assert told["targets"]["sides"]["fooled"] > 0
     assert told["targets"]["sides"]["correct"] == len(FILES)

