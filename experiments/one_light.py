@@ -1,12 +1,13 @@
 """On how many images must one light for all be fitted?
 
-    python -m experiments.one_light --model MOBILENET --data chest_xray
+    python -m experiments.one_light --model MOBILENET --judges RESNET50 DENSENET121
 
 One light for a whole data set (`bfjax.robustness.universal`), fitted on more and more test images
-that the seed draws and judged on --num-images others, perhaps of the same patients: accuracy, by
-class, and the share of the images that get the answer that most get. Half an hour of two cores for
-MobileNet V1. Every line is written as soon as it is known, and not made again for the same weights,
-images and settings. Results go to `experiments/results/one_light`.
+that the seed draws and judged on --num-images others, perhaps of the same patients: success, by
+class, the share of the images that get the answer that most get, and success on --judges, to which
+it transfers. Half an hour of two cores for MobileNet V1. Every line is written as soon as it is
+known, and not made again for the same weights, images and settings. Results go to
+`experiments/results/one_light`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from bfjax import storage
+from bfjax import models, storage
 from bfjax.attack import logits_of
 from bfjax.robustness import light, universal
 from bfjax.storage import environment
+from bfjax.types import Predict
 from experiments import tables
 from experiments.inputs import Inputs, Loaded, load
 
@@ -41,6 +43,8 @@ class Config(Inputs):
     """Steps of each fit."""
     batch_size: int = 16
     """Images of a step."""
+    judges: tuple[Path, ...] = ()
+    """Checkpoints that the same light is put to, of images of the same size."""
 
 
 def main(config: Config) -> None:
@@ -50,8 +54,16 @@ def main(config: Config) -> None:
     loaded = load(dataclasses.replace(config, num_images=judged + max(COUNTS)))
     mixed = np.random.default_rng(config.seed).permutation(len(loaded.labels))
     loaded = loaded._replace(images=loaded.images[mixed], labels=loaded.labels[mixed])
+    judges = {path.resolve().name: models.load_config(path) for path in config.judges}
+    for name, record in judges.items():
+        if record.image_size != loaded.record.image_size:
+            raise ValueError(
+                f"{name} takes images of {record.image_size} pixels, the model of "
+                f"{loaded.record.image_size}"
+            )
     settings = {
         "checkpoint": loaded.record.sha256,
+        "judges": {name: record.sha256 for name, record in judges.items()},
         "images": [loaded.sha256, judged, config.seed],
         "steps": [config.num_steps, config.batch_size],
     }
@@ -65,6 +77,8 @@ def main(config: Config) -> None:
                 found[key] = measure(loaded, config, rho, count, judged=judged)
                 print(key, found[key], flush=True)
                 write(found, settings, judged, loaded.record.class_names)
+    if found:
+        write(found, settings, judged, loaded.record.class_names)
 
 
 def measure(
@@ -95,24 +109,29 @@ def measure(
     images, labels = loaded.images[:judged], loaded.labels[:judged]
     threat = light(images.shape[1:], max_log_range=rho)
     lit = jax.jit(jax.vmap(threat.perturbation.apply, (None, 0)))
-    told: dict[str, list[np.ndarray]] = {"clean": [], "lit": []}
-    for start in range(0, judged, config.batch_size):
-        part = jnp.asarray(images[start : start + config.batch_size])
-        for name, shown in (("clean", part), ("lit", lit(found.params, part))):
-            told[name].append(np.asarray(logits_of(loaded.predict, shown)).argmax(-1))
-    answers = {name: np.concatenate(parts) for name, parts in told.items()}
-    right = answers["clean"] == labels
-    fooled = right & (answers["lit"] != labels)
-    ways = [[int(fooled[labels == c].sum()), int(right[labels == c].sum())] for c in (0, 1)]
-    same = {name: float(np.bincount(one).max() / judged) for name, one in answers.items()}
-    return {
-        "fitted": len(loaded.labels[fitted]),
-        "fooled": int(fooled.sum()),
-        "correct": int(right.sum()),
-        "by_class": ways,
-        "one_answer": same["lit"],
-        "clean_one_answer": same["clean"],
-    }
+
+    def judged_by(predict: Predict) -> dict[str, Any]:
+        told: dict[str, list[np.ndarray]] = {"clean": [], "lit": []}
+        for start in range(0, judged, config.batch_size):
+            part = jnp.asarray(images[start : start + config.batch_size])
+            for name, shown in (("clean", part), ("lit", lit(found.params, part))):
+                told[name].append(np.asarray(logits_of(predict, shown)).argmax(-1))
+        answers = {name: np.concatenate(parts) for name, parts in told.items()}
+        right = answers["clean"] == labels
+        fooled = right & (answers["lit"] != labels)
+        ways = [[int(fooled[labels == c].sum()), int(right[labels == c].sum())] for c in (0, 1)]
+        same = {name: float(np.bincount(one).max() / judged) for name, one in answers.items()}
+        return {
+            "fooled": int(fooled.sum()),
+            "correct": int(right.sum()),
+            "by_class": ways,
+            "one_answer": same["lit"],
+            "clean_one_answer": same["clean"],
+        }
+
+    others = {path.resolve().name: judged_by(models.load(path)) for path in config.judges}
+    own = judged_by(loaded.predict)
+    return {"fitted": len(loaded.labels[fitted]), **own, "judges": others}
 
 
 def write(found: dict[str, Any], settings: dict[str, Any], judged: int, names: Any) -> None:
@@ -129,13 +148,16 @@ def write(found: dict[str, Any], settings: dict[str, Any], judged: int, names: A
         rho, _ = key.split("; ")
         rates = [(one["fooled"], one["correct"]), *one["by_class"]]
         told = [tables.share(k, n) for k, n in rates]
-        rows.append([rho, str(one["fitted"]), *told, f"{one['one_answer']:.0%}"])
+        others = [tables.share(by["fooled"], by["correct"]) for by in one["judges"].values()]
+        rows.append([rho, str(one["fitted"]), *told, f"{one['one_answer']:.0%}", *others])
     ways = [f"{names[c]}→{names[1 - c]}" for c in (0, 1)]
     title = (
         f"Success in % (95 % interval) of one light for all images on {judged} test images that it "
-        "was not fitted on, and the share of them that get the same answer."
+        "was not fitted on, the share of them that get the same answer, and success on other "
+        "classifiers."
     )
-    head = ("log-range", "fitted on", "success", *ways, "one answer")
+    judges = (f"→ {name}" for name in settings["judges"])
+    head = ("log-range", "fitted on", "success", *ways, "one answer", *judges)
     results = {"settings": settings, "found": found, "run": environment()}
     tables.write(RESULTS / "one_light", title, head, rows, results)
 

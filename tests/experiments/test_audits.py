@@ -45,7 +45,7 @@ def test_one_light_is_fitted_on_more_and_more_images_once(tmp_path, monkeypatch,
     monkeypatch.setattr(one_light, "RANGES", (0.4,))
     monkeypatch.setattr(one_light, "COUNTS", (2, 4))
     model = checkpoint(tmp_path / "model")
-    options = {"num_images": 6, "num_steps": 2, "batch_size": 2}
+    options = {"num_images": 6, "num_steps": 2, "batch_size": 2, "judges": (model,)}
     config = one_light.Config(model=model, data="phantom", **options)
     one_light.main(config)
     found = json.loads((tmp_path / "results" / "one_light.json").read_text())["found"]
@@ -53,6 +53,8 @@ def test_one_light_is_fitted_on_more_and_more_images_once(tmp_path, monkeypatch,
     for one in found.values():
         assert sum(k for k, _ in one["by_class"]) == one["fooled"]
         assert sum(n for _, n in one["by_class"]) == one["correct"]
+        (by,) = one["judges"].values()  # which is the model itself
+        assert by == {name: one[name] for name in by}
     assert capsys.readouterr().out.count("0.4; ") == 2
     one_light.main(config)
     assert capsys.readouterr().out == ""  # nothing was made again
