@@ -23,6 +23,7 @@ from bfjax.evaluation import certified
 from bfjax.evaluation.certified import CertifyConfig
 from experiments import tables
 from experiments.audits import once
+from experiments.hardened import names_differ
 
 RESULTS = Path(__file__).parent / "results" / "certificates"
 LIGHTS = {"radius": "not clipped", "safe_radius": "clipped too"}
@@ -56,9 +57,8 @@ class Config:
 
 def main(config: Config) -> None:
     """Certifies what is left, and writes table and figure after each model."""
-    names = [Path(model).resolve().name for model in config.models + config.few]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two folders have one name, by which results lie: {', '.join(names)}")
+    for folders in (config.models, config.few):
+        names_differ(folders)
     found: dict[str, dict[str, Any]] = {}
     of_light = f"{config.sigma:g}" + f"-headroom-{config.headroom:g}" * (config.headroom < 1)
     kinds = (("whole", config.models, None), ("few", config.few, config.few_images))

@@ -23,6 +23,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,8 @@ def main(config: Config) -> None:
     """Tests what is left, and writes the table after each model."""
     if config.held_out:
         _check_held_out(config.models + config.few)
-    names = [folder.resolve().name for folder in config.models + config.few]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two folders have one name, by which results lie: {', '.join(names)}")
+    for folders in (config.models, config.few):
+        names_differ(folders)
     rows, found = [], {}
     kinds = (("whole", config.models, None), ("few", config.few, config.few_images))
     for kind, folders, count in kinds:
@@ -90,6 +90,20 @@ def main(config: Config) -> None:
             }
             rows.append(_row(key, found[key]))
             _write(rows, found, held_out=config.held_out)
+
+
+def names_differ(folders: Sequence[str | Path]) -> None:
+    """Makes sure that results, which lie by the names of the folders, are told apart.
+
+    Args:
+      folders: of checkpoints.
+
+    Raises:
+      ValueError: two have one name.
+    """
+    names = [Path(folder).resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two folders have one name, by which results lie: {', '.join(names)}")
 
 
 def _audit(config: Config, folder: Path, kind: str, count: int | None) -> dict[str, Any]:
@@ -132,7 +146,7 @@ def held_out(where: str, model: Path) -> Path:
     seed, size = training["seed"], {"image_size": record.image_size, "resize": record.resize}
     source = data.load(where, "train", num_examples=training["num_examples"], seed=seed, **size)
     _, held = split_source(source, fraction=training["validation"], seed=seed)
-    told = json.dumps([source.public(Path(where).name), size, list(held.names)])
+    told = json.dumps([source.public(Path(where).name), size, list(held.names), "numbered"])
     digest = hashlib.sha256(told.encode()).hexdigest()
     folder = storage.home() / "runs" / "hardened" / f"images-{digest[:12]}"
     for i, (image, label) in enumerate(zip(held.names, held.labels, strict=True)):

@@ -27,6 +27,7 @@ from bfjax.robustness import light, universal
 from bfjax.storage import environment
 from bfjax.types import Predict
 from experiments import tables
+from experiments.hardened import names_differ
 from experiments.inputs import Inputs, Loaded, load
 
 RESULTS = Path(__file__).parent / "results" / "one_light"
@@ -54,13 +55,13 @@ def main(config: Config) -> None:
     loaded = load(dataclasses.replace(config, num_images=judged + max(COUNTS)))
     mixed = np.random.default_rng(config.seed).permutation(len(loaded.labels))
     loaded = loaded._replace(images=loaded.images[mixed], labels=loaded.labels[mixed])
+    names_differ(config.judges)
     judges = {path.resolve().name: models.load_config(path) for path in config.judges}
     for name, record in judges.items():
-        if record.image_size != loaded.record.image_size:
-            raise ValueError(
-                f"{name} takes images of {record.image_size} pixels, the model of "
-                f"{loaded.record.image_size}"
-            )
+        for what in ("image_size", "resize", "class_names"):
+            mine, others = getattr(loaded.record, what), getattr(record, what)
+            if mine != others:
+                raise ValueError(f"{what} of {name} is {others}, of the model {mine}")
     settings = {
         "checkpoint": loaded.record.sha256,
         "judges": {name: record.sha256 for name, record in judges.items()},
@@ -77,8 +78,6 @@ def main(config: Config) -> None:
                 found[key] = measure(loaded, config, rho, count, judged=judged)
                 print(key, found[key], flush=True)
                 write(found, settings, judged, loaded.record.class_names)
-    if found:
-        write(found, settings, judged, loaded.record.class_names)
 
 
 def measure(

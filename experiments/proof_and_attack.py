@@ -72,7 +72,7 @@ def main(config: Config) -> None:
     predict = as_pytree(loaded.predict)
     kept = ("num_images", "seed", "sigma", "num_samples", "num_draws", "num_tries", "num_steps")
     settings = {name: getattr(config, name) for name in kept}
-    settings |= {"checkpoint": loaded.record.sha256, "images": loaded.sha256}
+    settings |= {"checkpoint": loaded.record.sha256, "images": loaded.sha256, "rms": list(RMS)}
     before = storage.read_json(RESULTS / "proof_and_attack.json")
     found = before["found"] if before.get("settings") == settings else []
     one = _programs(config)
@@ -80,8 +80,6 @@ def main(config: Config) -> None:
         key = jax.random.fold_in(jax.random.key(config.seed), i)
         image, label = loaded.images[i], int(loaded.labels[i])
         found.append(of_image(one, predict, image, label, key, num_tries=config.num_tries))
-        write(found, settings)
-    if found:  # a run may have been killed between the last image and its figure
         write(found, settings)
 
 
@@ -149,6 +147,7 @@ def of_image(
     answer, radius, most = programs["certified"](predict, image, first)
     answer, radius = int(answer), float(radius)
     attacked = 0.0 if int(most) != label else None
+    draws = jax.random.fold_in(search, 0)
     for number in range(num_tries):
         if attacked is not None:
             break
@@ -156,7 +155,8 @@ def of_image(
         # judged by the draws that give the right answer without light: it changes at some strength
         attacked = _turned(programs, predict, image, label, draws, first)
     proven = radius if answer == label else 0.0
-    attacked = _stronger(programs, predict, image, label, search, first, attacked, proven)
+    # with the last draws, by which a light was found where one was
+    attacked = _stronger(programs, predict, image, label, draws, first, attacked, proven)
     broken = {}
     for name, judging in zip(ATTACKS, own, strict=True):
         if answer >= 0:
@@ -207,7 +207,7 @@ def _stronger(
     attacked: float | None,
     proven: float,
 ) -> float | None:
-    """What is left of the strength of `attacked` where all attacks of the audit try below it."""
+    """`attacked`, or the smaller of RMS within which some attack of the audit turns the image."""
     for rms in reversed(RMS):
         if not proven < rms < (np.inf if attacked is None else attacked):
             continue
@@ -242,10 +242,10 @@ def write(found: list[dict[str, Any]], settings: dict[str, Any]) -> None:
         f"Within the certified radii {sum(tried)} of {len(tried)} attacks gave another answer."
     )
     head = ("RMS", "certified", "withstands the attack")
-    results = {"settings": settings, "found": found, "run": environment()}
-    tables.write(RESULTS / "proof_and_attack", title, head, rows, results)
     with storage.replacing(RESULTS / "proof_and_attack.png") as temporary:
         draw(proven, attacked).savefig(temporary, format="png", dpi=130)
+    results = {"settings": settings, "found": found, "run": environment()}
+    tables.write(RESULTS / "proof_and_attack", title, head, rows, results)  # JSON last
 
 
 def draw(proven: np.ndarray, attacked: np.ndarray) -> Figure:

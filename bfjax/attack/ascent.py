@@ -88,7 +88,7 @@ def step_halving(norm: Norm, step_size: Number, *, num_steps: int) -> optax.Grad
     direction of `steepest`. At checkpoints after 22, 41, 57, ... % of the steps η halves, and the
     search goes on at the best iterate, if fewer than 75 % of the steps since the last one gained,
     or if neither η nor the best value has changed since then. The projection of the attack is
-    applied to the whole step. Within a bound on the field they find what `annealed` does
+    applied to the whole step. Within a bound on the field these steps find what `annealed` does
     (`experiments/results/bounds`); the union of an audit takes both.
 
     Args:

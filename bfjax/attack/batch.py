@@ -227,11 +227,11 @@ def seem_probabilities(outputs: Float[Array | np.ndarray, "... classes"]) -> boo
       outputs: what a model said.
 
     Returns:
-      Whether all lie in [0, 1], but for the rounding of a softmax in half precision.
+      Whether all lie in [0, 1], but for rounding, such as that of a softmax in half precision.
 
     Example:
       >>> seem_probabilities(np.array([[0.2, 0.8]])), seem_probabilities(np.array([[-1.0, 0.8]]))
       (True, False)
     """
     outputs = np.asarray(outputs, np.float32)
-    return bool(outputs.size and outputs.min() >= 0 and outputs.max() <= 1 + 1e-3)
+    return bool(outputs.size and outputs.min() >= -1e-6 and outputs.max() <= 1 + 1e-3)

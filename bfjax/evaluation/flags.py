@@ -21,8 +21,8 @@ _MEANINGS = {
 ADVICE = (
     "there the attack failed, and the model may not be robust: with bfjax evaluate, try the loss "
     "margin, such as bias_field(loss=margin), another start, such as pgd or "
-    "bias_field(start_noise=0.1), or a random search without gradients, such as "
-    "restarts(bias_field(start_noise=0.3, num_steps=1), 100)"
+    "bias_field(start_noise=0.1), or many random starts, for which the gradient hardly matters, "
+    "such as restarts(bias_field(start_noise=0.3, num_steps=1), 100)"
 )
 
 

@@ -103,10 +103,13 @@ def summarize(
     if counted is not None:
         found["flags"] = counted
     if "max_log_field" in columns:
-        found["median_max_log_field"] = float(np.median(columns["max_log_field"]))
-        found["mean_max_log_field"] = float(columns["max_log_field"].mean())
-        found["zero_field_share"] = float((columns["max_log_field"] == 0).mean())
-    found |= {f"mean_{name}": float(columns[name].mean()) for name in _MEANS if name in columns}
+        sizes = columns["max_log_field"]
+        sizes = sizes[~np.isnan(sizes)]  # older shards lack it
+        found["median_max_log_field"] = float(np.median(sizes))
+        found["mean_max_log_field"] = float(sizes.mean())
+        found["zero_field_share"] = float((sizes == 0).mean())
+    there = [name for name in _MEANS if name in columns]
+    found |= {f"mean_{name}": float(np.nanmean(columns[name])) for name in there}
     if "global_nonuniformity" in columns:
         found["nonuniformity"] = {"in_the_manner_of": "AAPM TG-150"} | NONUNIFORMITY
     if "brisque" in columns:

@@ -217,7 +217,7 @@ def check_together(targets: Sequence[Target]) -> None:
     """
     names = [target.name for target in targets]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"two models are called {twice[0]}: rename one of the folders")
+        raise ValueError(f"two models are called {twice[0]}: rename one, or name it once")
     first, *others = targets
     for other in others:
         for what in ("class_names", "image_size", "resize"):

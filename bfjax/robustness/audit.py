@@ -99,8 +99,8 @@ def audit(
       What was found, in NumPy.
 
     Raises:
-      ValueError: for ranges that are not positive, a classifier that answers NaN, and as
-        `bfjax.run_batch`.
+      ValueError: for ranges that are not positive, a classifier that answers NaN where its slope is
+        finite, and as `bfjax.run_batch`.
 
     Example:
       >>> predict = lambda x: 9 * jnp.stack([x[:8].mean() - 0.02, x[8:].mean()])

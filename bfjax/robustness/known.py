@@ -26,6 +26,10 @@ class Known:
       worst: (t, n, classes), the answers under the worst light within each log-range.
       margins: (t, n), how far these err.
       gradients: (n,), spent so far.
+      flags: see `FLAGS`.
+      survived: (n,), whether all attacks failed within the largest range that is not decided.
+      followed: (n,), whether light that followed a gradient turned it.
+      tiers: (t,), the log-ranges; `limits` are these with room for rounding.
     """
 
     params: np.ndarray
@@ -90,7 +94,7 @@ class Known:
             found = programs.weakest(self.threat, self.predict, *self.of(chosen), params)
             params, logits = (np.asarray(leaf)[real] for leaf in found)
             self.offer(chosen[real], params, logits)
-            self.gradients[chosen[real]] += programs.HALVINGS / 3
+            self.gradients[chosen[real]] += (programs.HALVINGS + 1) / 3
 
     def check_answers(self, logits: np.ndarray, chosen: np.ndarray) -> None:
         """NaN is neither right nor wrong."""

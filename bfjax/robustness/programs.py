@@ -55,14 +55,14 @@ def lit(threat: Any, predict: Any, images: Any, params: Any) -> Array:
 
 
 HALVINGS = 8
-"""Forward passes that weaken a light."""
+"""Bisections that weaken a light."""
 
 
 @jax.jit
 def weakest(
     threat: Any, predict: Any, images: Any, labels: Any, params: Any
 ) -> tuple[Array, Array]:
-    """Of lights that turn images the weakest multiples that were found to, and the answers."""
+    """Of each light that turns an image the weakest multiple found that does, and the answer."""
 
     def one(image: Array, label: Array, c: Array) -> tuple[Array, Array]:
         def halve(ends: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:

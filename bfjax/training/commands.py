@@ -43,6 +43,8 @@ def train(config: TrainConfig) -> None:
     if config.dry_run:
         with all_bad_files(source := _load(config, "train")):
             plan, state = make_plan(config, source)
+            if resume.is_finished(config.out):
+                resume.same_training(config.out, plan.settings)
             estimate.show([of_training(plan, state, done=resume.epochs_done(config.out))])
         return
     finished = resume.is_finished(config.out)

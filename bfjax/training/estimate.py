@@ -25,7 +25,7 @@ def of_training(plan: Plan, state: TrainState, *, done: int | None = 0) -> Estim
     Args:
       plan: of the run, from its start; nothing of it is written.
       state: before the first step; it is used up.
-      done: epochs that are; `None` where all is.
+      done: how many epochs were trained before; `None` where the training is finished.
 
     Returns:
       The estimate; its disk is what the saved states take while it runs.

@@ -59,6 +59,13 @@ class Hardening:
             raise ValueError(f"harden_steps must be 0 to {MAX_STEPS}, got {self.harden_steps}")
         if self.harden is None and self.harden_steps != type(self).harden_steps:
             raise ValueError(f"harden_steps is {self.harden_steps}, and harden says no log-range")
+        usual = type(self)
+        if self.encoding != "log" and self.gamma != usual.gamma:
+            raise ValueError(f"gamma is {self.gamma}, which is of the encoding log")
+        if self.encoding != usual.encoding and not self:
+            raise ValueError(
+                f"encoding is {self.encoding}, and there is no light: give harden or noise_fields"
+            )
         if self.consistency and not self:
             raise ValueError(
                 f"consistency is {self.consistency}, and there is no light to be consistent under: "

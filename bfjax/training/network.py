@@ -62,12 +62,12 @@ def warn_of_seen_patients(init: str | None, settings: dict[str, Any]) -> None:
     if init is None or not (Path(init).expanduser() / models.CONFIG).is_file():
         return
     before = models.load_config(Path(init).expanduser()).extra.get("training", {})
-    by = ("data", "num_examples", "validation", "seed")
-    told = [name for name in by if name in before and before[name] != settings[name]]
-    if told and before["data"] == settings["data"]:
-        options = ", ".join(f"--{name.replace('_', '-')} {before[name]}" for name in told)
+    by = ("num_examples", "validation", "seed", "groups_sha256", "labels_sha256", "class_names")
+    told = [name for name in by if before.get(name) != settings.get(name)]
+    if told and before.get("data") == settings["data"]:
+        options = ", ".join(f"--{name.removesuffix('_sha256').replace('_', '-')}" for name in told)
         warnings.warn(
-            f"{init} was trained with {options}: it may have learnt patients that are held out "
-            "here, whose scores then say too much. Give the same to hold out the same",
+            f"{init} was trained with another {options}: it may have learnt patients that are held "
+            "out here, whose scores then say too much. Give the same to hold out the same",
             stacklevel=4,
         )

@@ -66,7 +66,7 @@ def epochs_done(out: Path) -> int | None:
     if is_finished(out):
         return None
     log = out / "log.csv"
-    return len(log.read_text(encoding="utf-8").splitlines()) - 1 if log.is_file() else 0
+    return max(len(log.read_text(encoding="utf-8").splitlines()) - 1, 0) if log.is_file() else 0
 
 
 def fingerprint(source: data.Source) -> data.Fingerprint:

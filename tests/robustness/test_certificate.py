@@ -228,16 +228,6 @@ def test_of_three_classes_the_most_frequent_is_certified():
     assert (found.label, found.radius) == (two.label, two.radius)
 
 
-@pytest.mark.parametrize("bits", [8, 16])
-def test_rounding_changes_the_log_intensity_by_no_more_than_is_said(bits):
-    levels = 2**bits - 1
-    x = np.random.default_rng(0).uniform(1 / levels, 1, 10_000)
-    rounded = np.maximum(np.round(x * levels), 1) / levels
-    most = 0.5 / levels / np.minimum(x, rounded)
-    assert (np.abs(np.log(rounded / x)) <= most * (1 + 1e-9)).all()
-    assert (np.abs(np.log(rounded / x)) > 0.9 * most).any()
-
-
 def test_a_field_that_is_not_linear_is_refused(unchecked):
     with pytest.raises(ValueError, match="linear"):
         certify(threshold, bfjax.polynomial_tps(SHAPE), IMAGE, sigma=SIGMA, key=KEY)

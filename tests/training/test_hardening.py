@@ -45,6 +45,8 @@ def batch(count):
         ({"harden": 0.4, "consistency": -1.0}, "consistency must not be negative, got -1"),
         ({"consistency": 2.0}, "consistency is 2.0, and there is no light"),
         ({"gamma": 0.0}, "gamma must be positive and finite, got 0"),
+        ({"gamma": 0.5, "harden": 0.4}, "gamma is 0.5, which is of the encoding log"),
+        ({"encoding": "log"}, "encoding is log, and there is no light"),
     ],
 )
 def test_numbers_that_cannot_be_are_named(tmp_path, changes, message):

@@ -35,8 +35,9 @@ NOT_COVERED = (
     "Not covered are the bare model, whose single answers may change; light outside the span of "
     "the field, so also an exposure that changes as a whole; a cut-off at white, or with a "
     "logarithmic encoding at black, beyond the safe radius; rounding to 8 or 16 bits, which "
-    "changes the log field by up to 0.002 or 0.00001 divided by the grey value; and whatever else "
-    "an image undergoes."
+    "changes the log field by up to 0.002 or 0.00001 divided by the grey value (the smaller of "
+    "those before and after) or, with a logarithmic encoding, by gamma; and whatever else an image "
+    "undergoes."
 )
 _SECOND = ("also clipped", "", "", "")
 _RANGES = list(LOG_RANGE_TIERS.values())[:2]  # of a calibrated and of a misused machine

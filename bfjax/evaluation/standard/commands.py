@@ -20,8 +20,6 @@ from bfjax.evaluation.standard.runner import AuditRun
 from bfjax.evaluation.standard.testing import UNIVERSAL
 from bfjax.evaluation.targets import check_together
 
-EXPOSURES = ("fixed", "alone", "free")
-"""In the order in which they are tested, whatever the order in which they are named."""
 Run = TypeVar("Run", bound=ModelRun)
 
 
@@ -33,7 +31,9 @@ def audit(config: AuditConfig) -> None:
     found, ran = _complete(audit_runs(config))
     if not ran:
         print(f"{config.out}: finished before, nothing was run")
-    transfer = storage.read_json(config.out / "universal.json") if len(found) > 1 else {}
+    transfer = storage.read_json(config.out / "universal.json") if config.universal_steps else {}
+    if transfer.get("models") != list(found):  # of others, which were tested before
+        transfer = {}
     printed.show(found, transfer, config.out)
 
 
@@ -121,7 +121,7 @@ def audit_runs(config: AuditConfig) -> list[AuditRun]:
     kept = ("batch_size", "num_random", "universal_steps", "fit_images")
     settings = {name: getattr(config, name) for name in kept} | {
         "ranges": sorted(config.ranges),
-        "exposures": [kind for kind in EXPOSURES if kind in config.exposures],
+        "exposures": list(config.exposures),
         "corrections": list(config.corrections),
     }
     return model_runs(AuditRun, config, settings, what="an audit")

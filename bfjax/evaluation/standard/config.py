@@ -22,7 +22,8 @@ class AuditConfig(ModelsConfig):
     """Log-ranges of the light, the largest log field less the smallest: 0.1 is what a calibrated
     machine leaves, 0.2 a misused one, 0.4 an uncorrected one, 0.7 a factor of two."""
     exposures: tuple[Literal["fixed", "alone", "free"], ...] = ("fixed", "alone", "free")
-    """Uneven light alone, the whole image brighter or darker alone, and both at once."""
+    """Uneven light alone, the whole image brighter or darker alone, and both at once; of the first
+    that is named are the ranking, the light for all images and the corrections."""
     num_random: int = 32
     """Random lights for each image and range."""
     universal_steps: int = 100

@@ -13,7 +13,7 @@ from bfjax.evaluation.standard.summary import METRICS
 from bfjax.evaluation.standard.universal import ONE_ANSWER
 from bfjax.robustness import ATTACKERS
 
-_ROWS = {"fixed": "worst light", "alone": "worst exposure", "free": "worst of both"}
+_ROWS = {"fixed": "uneven light", "alone": "exposure alone", "free": "both at once"}
 
 
 def show(found: dict[str, dict[str, Any]], transfer: dict[str, Any], out: Path) -> None:
@@ -45,7 +45,7 @@ def show(found: dict[str, dict[str, Any]], transfer: dict[str, Any], out: Path) 
 
 
 def _ranking(found: dict[str, dict[str, Any]], exposure: str, one: dict[str, Any]) -> Table:
-    title = f"robust accuracy: under the {_ROWS[exposure]} found, {one['images']} images"
+    title = f"robust accuracy: worst found, {_ROWS[exposure]}, {one['images']} images"
     table = Table(title=title)
     table.add_column("model", overflow="fold")
     ranges = [f"{rho:g}" for rho in one["settings"]["ranges"]]
@@ -61,21 +61,21 @@ def _ranking(found: dict[str, dict[str, Any]], exposure: str, one: dict[str, Any
 
 
 def _rates(name: str, audit: dict[str, Any]) -> Table:
-    """All rates of one model, with their 95 % intervals."""
-    table = Table(title=f"{name}, with 95 % intervals")
+    """All rates of one model in %, with their 95 % intervals."""
+    table = Table(title=f"{name}, worst found, in % (95 % interval)")
     table.add_column("light")
     known = [metric for metric in METRICS if audit["clean"][metric] is not None]
     for metric in known:
         table.add_column("AUC" if metric == "auc" else metric, justify="right")
     table.add_row("none", *(_rate(audit["clean"], metric) for metric in known))
     for row, of_row in audit["rows"].items():
+        table.add_section()
+        table.add_row(_ROWS[row])
         for tier in of_row["tiers"]:
-            within = f"{_ROWS[row]}, {tier['log_range']:g}"
-            table.add_row(within, *(_rate(tier, metric) for metric in known))
-    uneven = audit["machine"].get("lights", {}).get("log_range")  # not in older ones
-    how = f", {uneven:.2f} in the median" if uneven else ""
-    rates = [_rate(audit["machine"], metric) for metric in known]
-    table.add_row(f"a machine's{how}", *rates)
+            rates = (_rate(tier, metric) for metric in known)
+            table.add_row(f"  {tier['log_range']:g}", *rates)
+    table.add_section()
+    table.add_row("a machine's", *(_rate(audit["machine"], metric) for metric in known))
     return table
 
 
@@ -83,19 +83,20 @@ def _rate(rates: dict[str, Any], metric: str) -> str:
     value, interval = rates[metric], rates["intervals"].get(metric)
     if value is None:
         return "-"
-    form = "{:.3f}" if metric == "auc" else "{:.1%}"
-    text = form.format(value)
     if interval is None or None in interval:
-        return text
-    low, high = (form.format(end).rstrip("%") for end in interval)
-    return f"{text} ({low} to {high})"
+        return f"{100 * value:.1f}"
+    low, high = (f"{100 * end:.0f}" for end in interval)
+    return f"{100 * value:.1f} ({low}-{high})"
 
 
 def _doubts(name: str, audit: dict[str, Any]) -> list[str]:
-    """What speaks against the test, or against reading much into it."""
+    """How uneven a machine's set-ups are, and what speaks against the test."""
+    lines = []
+    if uneven := audit["machine"].get("lights", {}).get("log_range"):  # not in older ones
+        lines += [f"{name}, a machine's: set-ups whose log-range is {uneven:.2f} in the median"]
     tested = {f"exposure {row}": of_row for row, of_row in audit["rows"].items()}
     tested |= {f"{c} correction": one for c, one in audit.get("corrections", {}).items()}
-    lines = [
+    lines += [
         f"{name}, {what}, {flag['images']} images: {flag['means']}"
         for what, one in tested.items()
         for flag in one.get("flags", {}).values()  # not in older corrections
@@ -108,26 +109,24 @@ def _doubts(name: str, audit: dict[str, Any]) -> list[str]:
 
 
 def _show_corrections(found: dict[str, dict[str, Any]], console: Console) -> None:
-    table = Table(title="accuracy behind a correction of the light")
-    heads = ("model", "correction", "clean", "log-range", "without it", *ATTACKERS)
-    for head in (*heads, "gain that is real"):
-        table.add_column(head.replace("_", " "), justify="left" if head == "model" else "right")
     for model, audit in found.items():
         for name, judged in audit.get("corrections", {}).items():
-            clean = f"{judged['clean']['accuracy']:.1%}"
+            clean = f"{100 * judged['clean']['accuracy']:.1f}"
+            title = f"{model} behind the {name} correction: {clean} % right without light, under it"
+            table = Table(title=title)
+            for head in ("log-range", "without it", *ATTACKERS, "real gain"):
+                table.add_column(head.replace("_", " "), justify="right")
             for tier in judged["tiers"]:
-                rates = [f"{tier[key]:.1%}" for key in ("uncorrected", *ATTACKERS)]
-                rho = f"{tier['log_range']:g}"
-                table.add_row(model, name, clean, rho, *rates, gain_in_points(tier["gain"]))
-    if table.rows:
-        console.print(table)
+                rates = [f"{100 * tier[key]:.1f}" for key in ("uncorrected", *ATTACKERS)]
+                table.add_row(f"{tier['log_range']:g}", *rates, gain_in_points(tier["gain"]))
+            console.print(table)
 
 
 def gain_in_points(gain: dict[str, float | None]) -> str:
     """What is gained, with its interval, in percentage points.
 
     Args:
-      gain: mean, low and high, as shares; the ends are `None` in older audits of one image.
+      gain: mean, low and high, as shares; `None` where one is not known.
 
     Returns:
       The text.
@@ -137,7 +136,9 @@ def gain_in_points(gain: dict[str, float | None]) -> str:
       '+5.0 (-1.0 to +11.0)'
     """
     mean, low, high = (gain[name] for name in ("mean", "low", "high"))
-    text = f"{100 * (mean or 0.0):+.1f}"
+    if mean is None:
+        return "-"
+    text = f"{100 * mean:+.1f}"
     if low is None or high is None:
         return text
     return f"{text} ({100 * low:+.1f} to {100 * high:+.1f})"
@@ -146,7 +147,7 @@ def gain_in_points(gain: dict[str, float | None]) -> str:
 def _show_transfer(transfer: dict[str, Any], console: Console) -> None:
     if not transfer:
         return
-    table = Table(title="accuracy under the universal light that was made for another model")
+    table = Table(title="accuracy under the universal light that was made for each model")
     for head in ("made for", "log-range", *(f"of {name}" for name in transfer["models"])):
         table.add_column(head, justify="right")
     for source, of_source in zip(transfer["models"], transfer["accuracy"], strict=True):

@@ -158,6 +158,13 @@ def _array(table: pa.Table, name: str) -> np.ndarray:
     return np.asarray(table[name].to_pylist())
 
 
+def _known_of(table: pa.Table, name: str) -> np.ndarray:
+    """A column but for what older shards lack."""
+    if name not in table.column_names:
+        return np.zeros(0)
+    return np.asarray(table[name].drop_null().to_pylist())
+
+
 def _quantiles(smallest: Float[np.ndarray, " n"]) -> dict[str, float | None]:
     """Of the images that are right without light; None is beyond what was searched."""
     right = smallest[smallest > 0]
@@ -211,14 +218,11 @@ def range_taken(smallest: Float[np.ndarray, " n"], searched: float) -> float | N
 
 def _spent(table: pa.Table) -> dict[str, float]:
     """Gradients on an image."""
-    if "gradients" not in table.column_names:  # of older shards
-        return {}
-    spent = _array(table, "gradients")
-    return {"mean": float(np.mean(spent)), "most": float(np.max(spent))}
+    spent = _known_of(table, "gradients")
+    return {"mean": float(np.mean(spent)), "most": float(np.max(spent))} if len(spent) else {}
 
 
 def _flags(table: pa.Table) -> dict[str, Any]:
     """How many images have each flag, and what it means."""
-    there = [name for name in FLAGS if f"flag_{name}" in table.column_names]
-    found = {name: int(_array(table, f"flag_{name}").sum()) for name in there}
+    found = {name: int(np.sum(_known_of(table, f"flag_{name}"))) for name in FLAGS}
     return {name: {"images": count, "means": FLAGS[name]} for name, count in found.items() if count}

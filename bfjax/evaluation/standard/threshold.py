@@ -37,7 +37,11 @@ def at_threshold(predict: Predict, threshold: float) -> Predict:
         raise ValueError(f"--threshold must be between 0 and 1, got {threshold}")
     if threshold == 0.5:
         return predict
-    return Partial(_raised, as_pytree(predict), jnp.float32(np.log((1 - threshold) / threshold)))
+    return Partial(_raised, as_pytree(predict), jnp.float32(_offset(threshold)))
+
+
+def _offset(threshold: float) -> float:
+    return float(np.float32(np.log((1 - threshold) / threshold)))
 
 
 def _raised(predict: Any, offset: Any, image: Image) -> Logits:
@@ -51,7 +55,7 @@ def lowered(logits: Float[np.ndarray, "n k"], threshold: float) -> Float[np.ndar
     """What the model itself said, of answers of `at_threshold`.
 
     Args:
-      logits: of one or two classes, or of any number at the threshold of a half.
+      logits: (n, k); at the threshold of a half of any number of classes.
       threshold: τ.
 
     Returns:
@@ -62,7 +66,7 @@ def lowered(logits: Float[np.ndarray, "n k"], threshold: float) -> Float[np.ndar
       [[0.0, 1.0]]
     """
     own = np.array(logits, np.float64)
-    own[:, -1] -= np.log((1 - threshold) / threshold)
+    own[:, -1] -= _offset(threshold)
     return own
 
 

@@ -139,6 +139,11 @@ def _flags(one: Audited) -> list[tuple[str, str, int, str]]:
         for row, of_row in one.audit["rows"].items()
         for flag in of_row["flags"].values()
     ]
+    found += [
+        (one.name, f"{name} correction", flag["images"], flag["means"])
+        for name, judged in one.audit.get("corrections", {}).items()
+        for flag in judged.get("flags", {}).values()  # not in older ones
+    ]
     for tier in one.audit.get("universal", {"tiers": []})["tiers"]:
         if means := tier["one_answer"].get("means"):
             where = f"universal light within {tier['log_range']:g}"
