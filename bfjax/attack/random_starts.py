@@ -17,7 +17,12 @@ from bfjax.types import Attack, AttackResult, Image, Label, Predict, PRNGKey, as
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Restarts:
-    """See `restarts`."""
+    """See `restarts`.
+
+    Attributes:
+      attack: one with a random start.
+      number: of starts.
+    """
 
     attack: Attack
     number: int = dataclasses.field(metadata={"static": True})
