@@ -23,7 +23,7 @@ from bfjax.evaluation import certified
 from bfjax.evaluation.certified import CertifyConfig
 from experiments import tables
 from experiments.audits import once
-from experiments.hardened import names_differ
+from experiments.inputs import names_differ
 
 RESULTS = Path(__file__).parent / "results" / "certificates"
 LIGHTS = {"radius": "not clipped", "safe_radius": "clipped too"}

@@ -23,7 +23,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from bfjax.evaluation.standard import AuditConfig
 from bfjax.training import split_source
 from experiments import tables, transfer
 from experiments.audits import once, with_interval
+from experiments.inputs import names_differ
 from experiments.training import minutes
 
 RESULTS = Path(__file__).parent / "results" / "hardened"
@@ -90,20 +90,6 @@ def main(config: Config) -> None:
             }
             rows.append(_row(key, found[key]))
             _write(rows, found, held_out=config.held_out)
-
-
-def names_differ(folders: Sequence[str | Path]) -> None:
-    """Makes sure that results, which lie by the names of the folders, are told apart.
-
-    Args:
-      folders: of checkpoints.
-
-    Raises:
-      ValueError: two have one name.
-    """
-    names = [Path(folder).resolve().name for folder in folders]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two folders have one name, by which results lie: {', '.join(names)}")
 
 
 def _audit(config: Config, folder: Path, kind: str, count: int | None) -> dict[str, Any]:

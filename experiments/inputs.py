@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,3 +59,17 @@ def load(config: Inputs) -> Loaded:
     images = np.stack([data.to_float(source[i]["image"]) for i in range(len(source))])
     predict, known = models.load(config.model), data.fingerprint(source)
     return Loaded(record, predict, images, np.asarray(source.labels), known.sha256)
+
+
+def names_differ(folders: Sequence[str | Path]) -> None:
+    """Makes sure that results, which lie by the names of the folders, are told apart.
+
+    Args:
+      folders: of checkpoints.
+
+    Raises:
+      ValueError: two have one name.
+    """
+    names = [Path(folder).resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two folders have one name, by which results lie: {', '.join(names)}")

@@ -27,8 +27,7 @@ from bfjax.robustness import light, universal
 from bfjax.storage import environment
 from bfjax.types import Predict
 from experiments import tables
-from experiments.hardened import names_differ
-from experiments.inputs import Inputs, Loaded, load
+from experiments.inputs import Inputs, Loaded, load, names_differ
 
 RESULTS = Path(__file__).parent / "results" / "one_light"
 RANGES, COUNTS = (0.2, 0.4, 0.7), (4, 16, 64, 256)
