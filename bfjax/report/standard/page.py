@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bfjax.evaluation.standard import UNEVEN, range_in_words
+from bfjax.evaluation.standard import UNEVEN, gain_in_points, range_in_words
 from bfjax.report import markup, pictures
 from bfjax.report.page import Cell
 from bfjax.report.standard import figure
@@ -197,13 +197,9 @@ def _corrections(audit: dict[str, Any]) -> list[tuple[str, str, str, list[str], 
     for name, judged in audit.get("corrections", {}).items():
         clean = share(judged["clean"]["accuracy"]).percent
         for tier in judged["tiers"]:
-            mean, low, high = (
-                DASH if tier["gain"][k] is None else f"{100 * tier['gain'][k]:+.1f}"
-                for k in ("mean", "low", "high")
-            )
             rates = [share(tier[key]).percent for key in _AGAINST]
-            rho, gain = f"{tier['log_range']:g}", f"{mean} ({low} to {high})"
-            found.append((name, clean, rho, rates, gain))
+            rho = f"{tier['log_range']:g}"
+            found.append((name, clean, rho, rates, gain_in_points(tier["gain"])))
     return found
 
 
