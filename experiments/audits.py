@@ -4,11 +4,11 @@
 
 The standard test of `bfjax audit`: --whole on all test images, --few on --few-images of them, which
 --seed draws, without one light for all. --corrected are audited on as few behind each correction of
-the light too. 450 gradients an image, each of which takes 0.05 s of a core with MobileNet V1, and
-0.2 with the larger ones: two hours of two cores for each of these. The audits lie in
-`BFJAX_HOME`/runs/audits, and go on there where they were interrupted. Table, figure and each
-`audit.json` go to `experiments/results/audits`; what lies there already, of the same weights,
-images and settings, is not made again.
+the light too; --pytorch, which need torch, on --pytorch-images. 450 gradients an image, each of
+which takes 0.05 s of a core with MobileNet V1, and 0.2 with the larger ones: two hours of two cores
+for each of these. The audits lie in `BFJAX_HOME`/runs/audits, and go on there where they were
+interrupted. Table, figure and each `audit.json` go to `experiments/results/audits`; what lies there
+already, of the same weights, images and settings, is not made again.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ class Config:
     corrected: tuple[str, ...] = ()
     """Models that are audited on --few-images behind each correction too."""
     few_images: int = 128
+    """Test images, drawn by --seed."""
+    pytorch: tuple[str, ...] = ()
+    """Files of `torch.export.save`, which are audited on --pytorch-images."""
+    pytorch_images: int = 32
     """Test images, drawn by --seed."""
     data: str = "chest_xray"
     """Data set, or the folder where it lies."""
@@ -102,6 +106,7 @@ def _asked(config: Config) -> list[tuple[str, str, dict[str, Any]]]:
             config.corrected,
             few | {"exposures": ("fixed",), "corrections": CORRECTIONS},
         ),
+        ("pytorch", config.pytorch, few | {"num_images": config.pytorch_images}),
     )
     return [(kind, model, options) for kind, models, options in kinds for model in models]
 
@@ -147,7 +152,7 @@ def write(found: dict[str, dict[str, Any]]) -> None:
         "right, and gradients for an image."
     )
     tables.write(RESULTS / "audits", title, head, rows, found)
-    audits = [audit for name, audit in found.items() if not name.endswith("corrected")]
+    audits = [audit for name, audit in found.items() if name.endswith((", whole", ", few"))]
     if audits:
         path = RESULTS / "audits.png"
         with storage.replacing(path) as temporary:

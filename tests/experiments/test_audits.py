@@ -23,7 +23,8 @@ def test_audits_become_a_table_and_a_figure(tmp_path, monkeypatch):
     monkeypatch.setattr(audits, "CORRECTIONS", ("homomorphic",))
     monkeypatch.setattr(testing, "judge_correction", judged)
     model = str(checkpoint(tmp_path / "model"))
-    config = audits.Config(few=(model,), corrected=(model,), few_images=4, data="phantom")
+    others = {"corrected": (model,), "pytorch": (model,), "pytorch_images": 2}
+    config = audits.Config(few=(model,), few_images=4, data="phantom", **others)
     audits.main(config)
     table = (tmp_path / "results" / "audits.md").read_text(encoding="utf-8")
     for told in ("one for all images", "a machine's worst set-up", "correction, straight through"):
@@ -33,6 +34,8 @@ def test_audits_become_a_table_and_a_figure(tmp_path, monkeypatch):
     assert str(tmp_path) not in text
     tiers = json.loads(text)["rows"]["fixed"]["tiers"]
     assert tiers[0]["accuracy"] <= tiers[0]["universal_accuracy"]
+    text = (tmp_path / "results" / "model-pytorch.json").read_text(encoding="utf-8")
+    assert json.loads(text)["settings"]["num_images"] == 2
     shutil.rmtree(tmp_path / "home")
     monkeypatch.setattr(audits.standard, "audit_models", pytest.fail)  # nothing is made again
     audits.main(config)
