@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from numbers import Number
 from typing import Any
 
 import jax
@@ -12,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from bfjax.models.aten import activations
-from bfjax.models.aten.promotion import FLOATING, align, cast, floating, result_type, with_rank
+from bfjax.models.aten.promotion import align, cast, floating, result_type, with_rank
 
 
 def _pointwise(function: Callable, *, inexact: bool = False) -> Callable:
@@ -31,11 +29,6 @@ def _sign(x: Array) -> Array:
     return (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)
 
 
-def _direction(x: Array) -> Array:
-    """The sign, and z/|z| of complex numbers."""
-    return lax.sign(x) if jnp.iscomplexobj(x) else _sign(x)
-
-
 def _rounding(function: Callable) -> Callable:
     return lambda x: function(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
@@ -52,11 +45,6 @@ def _add(x: Array, y: Array | float, alpha: float = 1) -> Array:
 def _subtract(x: Array, y: Array | float, alpha: float = 1) -> Array:
     x, y = align(x, y)
     return x - (y if alpha == 1 else alpha * y)
-
-
-def _subtract_from(x: Array, y: Array | float, alpha: float = 1) -> Array:
-    x, y = align(x, y)
-    return y - (x if alpha == 1 else alpha * x)
 
 
 def _divide(x: Array, y: Array | float, *, rounding_mode: str | None = None) -> Array:
@@ -109,54 +97,12 @@ def _where(condition: Array, x: Any, y: Any) -> Array:
     return jnp.where(with_rank(condition, rank), with_rank(x, rank), with_rank(y, rank))
 
 
-def _masked_fill(x: Array, mask: Array, value: Any) -> Array:
-    return _where(mask, jnp.asarray(value, x.dtype), x)
-
-
-def _multiply_add(x: Array, y: Array, z: Array, *, value: float = 1) -> Array:
-    x, y, z = align(x, y, z)
-    return x + value * y * z
-
-
-def _divide_add(x: Array, y: Array, z: Array, *, value: float = 1) -> Array:
-    x, y, z = align(x, y, z, inexact=True)
-    return x + value * y / z
-
-
-def _interpolate(x: Array, end: Array, weight: Any) -> Array:
-    x, end, weight = align(x, end, weight)
-    return x + weight * (end - x)
-
-
-def _nan_to_num(
-    x: Array, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
-) -> Array:
-    if not jnp.issubdtype(x.dtype, jnp.inexact):
-        return x
-    return jnp.nan_to_num(x, nan=nan or 0.0, posinf=posinf, neginf=neginf)
-
-
-def _x_log_y(x: Any, y: Any) -> Array:
-    """X log y, and 0 log 0 = 0."""
-    x, y = (jnp.asarray(v, FLOATING) if isinstance(v, Number) else v for v in (x, y))
-    x, y = align(x, y, inexact=True)
-    return x * jnp.log(jnp.where((x == 0) & (y <= 0), 1, y))
-
-
 def _copy(x: Array, source: Array, non_blocking: bool = False) -> Array:
     return jnp.broadcast_to(with_rank(source, x.ndim), x.shape).astype(x.dtype)
 
 
 def _fill(x: Array, value: Any) -> Array:
     return jnp.broadcast_to(jnp.asarray(value, x.dtype), x.shape)
-
-
-def _to(x: Array, dtype: Any = None, non_blocking: bool = False, copy: bool = False) -> Array:
-    return cast(x, dtype)
-
-
-def _to_other(x: Array, other: Array, non_blocking: bool = False, copy: bool = False) -> Array:
-    return x.astype(other.dtype)
 
 
 _INEXACT = {
@@ -169,8 +115,7 @@ _INEXACT = {
     "tanh": jnp.tanh, "atan2": _angle, "hypot": jnp.hypot,
 }  # fmt: skip
 _EXACT = {
-    "abs": absolute, "neg": jnp.negative, "sign": _sign, "sgn": _direction, "square": jnp.square,
-    "isfinite": jnp.isfinite, "isinf": jnp.isinf, "isnan": jnp.isnan,
+    "abs": absolute, "neg": jnp.negative, "sign": _sign, "isinf": jnp.isinf, "isnan": jnp.isnan,
     "bitwise_not": jnp.bitwise_not, "logical_not": jnp.logical_not,
     "logical_and": jnp.logical_and, "logical_or": jnp.logical_or, "logical_xor": jnp.logical_xor,
     "maximum": jnp.maximum, "minimum": jnp.minimum, "fmax": _known(jnp.greater_equal),
@@ -182,8 +127,7 @@ _PAIRS = {
     "eq": jnp.equal, "ne": jnp.not_equal, "ge": jnp.greater_equal, "gt": jnp.greater,
     "le": jnp.less_equal, "lt": jnp.less, "bitwise_and": jnp.bitwise_and,
     "bitwise_or": jnp.bitwise_or, "bitwise_xor": jnp.bitwise_xor, "mul": jnp.multiply,
-    "remainder": jnp.remainder, "fmod": jnp.fmod, "__and__": jnp.bitwise_and,
-    "__or__": jnp.bitwise_or, "__xor__": jnp.bitwise_xor, "__lshift__": jnp.left_shift,
+    "remainder": jnp.remainder, "fmod": jnp.fmod, "__lshift__": jnp.left_shift,
     "__rshift__": jnp.right_shift,
 }  # fmt: skip
 
@@ -191,36 +135,21 @@ _PAIRS = {
 _FORMS = {
     "add": (_add, "Tensor Scalar"),
     "sub": (_subtract, "Tensor Scalar"),
-    "rsub": (_subtract_from, "Tensor Scalar"),
     "div": (_divide, "Tensor Scalar Tensor_mode Scalar_mode"),
-    "floor_divide": (functools.partial(_divide, rounding_mode="floor"), "default Scalar"),
     "pow": (_power, "Tensor_Tensor Tensor_Scalar Scalar"),
-    "where": (_where, "self ScalarSelf ScalarOther Scalar"),
-    "masked_fill": (_masked_fill, "Scalar Tensor"),
+    "where": (_where, "self"),
     "clamp": (_clamp, "default Tensor"),
-    "clamp_min": (_clamp, "default Tensor"),
-    "clamp_max": (lambda x, high: _clamp(x, None, high), "default Tensor"),
-    "lerp": (_interpolate, "Tensor Scalar"),
-    "xlogy": (_x_log_y, "Tensor Scalar_Other Scalar_Self"),
-    "max": (_pointwise(jnp.maximum), "other"),
-    "min": (_pointwise(jnp.minimum), "other"),
     "remainder": (_pointwise(jnp.remainder), "Scalar_Tensor"),
     "bitwise_left_shift": (_pointwise(jnp.left_shift), "Tensor Tensor_Scalar"),
     "bitwise_right_shift": (_pointwise(jnp.right_shift), "Tensor Tensor_Scalar"),
     "round": (_round, "decimals"),
-    "fill": (_fill, "Scalar Tensor"),
+    "fill": (_fill, "Scalar"),
     "_to_copy": (lambda x, *, dtype=None, non_blocking=False: cast(x, dtype), "default"),
-    "to": (_to, "dtype dtype_layout"),
-    "type_as": (lambda x, other: x.astype(other.dtype), "default"),
 }
 _ALONE = {
     "sigmoid": lambda x: jax.nn.sigmoid(floating(x)),
-    "addcmul": _multiply_add,
-    "addcdiv": _divide_add,
-    "nan_to_num": _nan_to_num,
     "copy": _copy,
-    **dict.fromkeys(("alias", "clone", "contiguous", "lift_fresh_copy"), lambda x: x),
-    "detach": lax.stop_gradient,
+    **dict.fromkeys(("alias", "clone", "lift_fresh_copy"), lambda x: x),
 }
 
 OPERATORS: dict[str, Callable] = {
@@ -230,6 +159,5 @@ OPERATORS: dict[str, Callable] = {
     **{f"aten.{name}.{kind}": _pointwise(f) for name, f in _PAIRS.items() for kind in _BOTH},
     **{f"aten.{name}.{kind}": f for name, (f, kinds) in _FORMS.items() for kind in kinds.split()},
     **{f"aten.{name}.default": f for name, f in _ALONE.items()},
-    "aten.to.other": _to_other,
 }
 ELEMENTWISE = frozenset(OPERATORS) | activations.ELEMENTWISE

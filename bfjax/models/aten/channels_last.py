@@ -156,7 +156,7 @@ _FIRST = (
     *("_log_softmax.default", "index_select.default", "cumsum.default", "any.dim"),
     *("max.dim", "min.dim"),
 )
-_SECOND = ("split.Tensor", "split_with_sizes.default", "roll.default")
+_SECOND = ("split_with_sizes.default", "roll.default")
 AXES = {f"aten.{name}": 1 for name in _FIRST} | {f"aten.{name}": 2 for name in _SECOND}
 """Operators of which one argument, at this position, is an axis or several."""
 

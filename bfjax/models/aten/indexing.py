@@ -30,16 +30,6 @@ def _index(x: Array, indices: Indices) -> Array:
     return x[_places(indices)]
 
 
-def _masked_index(x: Array, mask: Array, indices: Indices, fill: float) -> Array:
-    """Where the mask is false, an index may be out of range."""
-    inside = [
-        i if i is None else jnp.clip(i, 0, n - 1) for i, n in zip(indices, x.shape, strict=False)
-    ]
-    found = _index(x, inside)
-    mask = mask.reshape(mask.shape + (1,) * (found.ndim - mask.ndim))
-    return jnp.where(with_rank(mask, found.ndim), found, jnp.asarray(fill, x.dtype))
-
-
 def _index_put(x: Array, indices: Indices, values: Array, accumulate: bool = False) -> Array:
     """Values written or added at places; one value, where a mask says so."""
     mask = indices[0] if len(indices) == 1 else None
@@ -106,20 +96,8 @@ def _scatter_reduce(
     return jnp.floor_divide(found, counts) if whole else found / counts
 
 
-def _along(x: Array, dim: int, index: Array) -> tuple[slice | Array, ...]:
-    return (slice(None),) * (dim % x.ndim) + (index.reshape(-1),)
-
-
 def _index_select(x: Array, dim: int, index: Array) -> Array:
-    return x[_along(x, dim, index)] if x.ndim else x
-
-
-def _index_write(write: str) -> Callable:
-    def operator(x: Array, dim: int, index: Array, source: Any, *, alpha: float = 1) -> Array:
-        source = jnp.asarray(source, x.dtype)
-        return getattr(x.at[_along(x, dim, index)], write)(source if alpha == 1 else alpha * source)
-
-    return operator
+    return x[(slice(None),) * (dim % x.ndim) + (index.reshape(-1),)] if x.ndim else x
 
 
 def _embedding(
@@ -144,12 +122,6 @@ def _masked_scatter(x: Array, mask: Array, source: Array) -> Array:
     return jnp.where(mask, taken, x)
 
 
-def _take_along(x: Array, indices: Array, dim: int | None = None) -> Array:
-    if dim is None:
-        return x.reshape(-1)[indices.reshape(-1)]
-    return jnp.take_along_axis(x, indices, axis=dim)
-
-
 def _search(
     sequence: Array,
     values: Any,
@@ -172,17 +144,10 @@ def _search(
 _ADD = functools.partial(_scatter, reduce="add")
 
 OPERATORS: dict[str, Callable] = {
-    "aten._unsafe_index.Tensor": _index,
-    "aten._unsafe_index_put.default": _index_put,
-    "aten._unsafe_masked_index.default": _masked_index,
     "aten.bucketize.Tensor": lambda x, boundaries, **options: _search(boundaries, x, **options),
     "aten.embedding.default": _embedding,
     "aten.gather.default": _gather,
     "aten.index.Tensor": _index,
-    "aten.index_add.default": _index_write("add"),
-    "aten.index_copy.default": _index_write("set"),
-    "aten.index_fill.int_Scalar": _index_write("set"),
-    "aten.index_fill.int_Tensor": _index_write("set"),
     "aten.index_put.default": _index_put,
     "aten.index_select.default": _index_select,
     "aten.masked_scatter.default": _masked_scatter,
@@ -194,6 +159,4 @@ OPERATORS: dict[str, Callable] = {
     "aten.scatter_reduce.two": _scatter_reduce,
     "aten.searchsorted.Scalar": _search,
     "aten.searchsorted.Tensor": _search,
-    "aten.take.default": lambda x, index: x.reshape(-1)[index],
-    "aten.take_along_dim.default": _take_along,
 }

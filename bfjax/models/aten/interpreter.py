@@ -17,8 +17,6 @@ from bfjax.models.aten.operators import ELEMENTWISE, OPERATORS, WITH_CHANNELS_LA
 _VIEWS = {
     "aten.permute.default": channels_last.permute,
     "aten.view.default": channels_last.view,
-    "aten.reshape.default": channels_last.view,
-    "aten._unsafe_view.default": channels_last.view,
 }
 _OF_PIXELS = {
     "aten.mean.dim": channels_last.mean_of_pixels,

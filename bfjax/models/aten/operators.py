@@ -47,13 +47,14 @@ OPERATORS = _merged(
         *(products, reductions, resizing, sampling, shapes, slices, sorting),
     )
 )
-"""Operators on arrays as PyTorch counts their axes."""
+"""Operators on arrays as PyTorch counts their axes. Others it takes apart into these before a graph
+is read (`torch.export.default_decompositions`)."""
 ELEMENTWISE = arithmetic.ELEMENTWISE
 """Those of `OPERATORS` that look at no axis."""
 WHOLE = frozenset(
     {
-        *(*activations.OPERATORS, *attention.OPERATORS, *resizing.OPERATORS, *sampling.OPERATORS),
-        *(name for name in padding.OPERATORS if name != "aten.pad.default"),
+        *(*activations.OPERATORS, *attention.OPERATORS, *padding.OPERATORS),
+        *(*resizing.OPERATORS, *sampling.OPERATORS),
         *(f"aten.{name}.default" for name in ("col2im", "im2col", "pixel_shuffle", "roll")),
         *(name for name in reductions.OPERATORS if name.startswith("aten.std")),
     }

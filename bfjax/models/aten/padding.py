@@ -33,14 +33,9 @@ def _padded(mode: str) -> Callable:
     return pad_with_values
 
 
-def _pad(x: Array, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Array:
-    return _constant(x, pad, value) if mode == "constant" else _padded(mode)(x, pad)
-
-
 OPERATORS: dict[str, Callable] = {
     "aten._pad_circular.default": _padded("circular"),
     "aten.constant_pad_nd.default": _constant,
-    "aten.pad.default": _pad,
     "aten.reflection_pad1d.default": _padded("reflect"),
     "aten.reflection_pad2d.default": _padded("reflect"),
     "aten.replication_pad1d.default": _padded("replicate"),

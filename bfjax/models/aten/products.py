@@ -14,7 +14,7 @@ def _add_product(
     x: Array, first: Array, second: Array, *, beta: float = 1, alpha: float = 1
 ) -> Array:
     """Beta x + alpha first @ second; PyTorch does not look at x where beta is zero."""
-    product = _matmul(first, second)
+    product = jnp.matmul(first, second)
     product = product if alpha == 1 else alpha * product
     if beta == 0:
         return product
@@ -44,31 +44,11 @@ def _trilinear(
     return jnp.sum(first * second * third, axis=tuple(sumdim))
 
 
-def _matmul(first: Array, second: Array) -> Array:
-    if min(first.ndim, second.ndim) < 3:  # no batch, or that of one of them alone
-        return jnp.tensordot(first, second, 1) if second.ndim < 3 else jnp.matmul(first, second)
-    rank = max(first.ndim, second.ndim)
-    return jnp.matmul(with_rank(first, rank), with_rank(second, rank))
-
-
-def _linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    out = _matmul(x, weight.T)
-    return out if bias is None else out + with_rank(bias, out.ndim)
-
-
-def _einsum(equation: str, tensors: Sequence[Array], *, path: Sequence[int] | None = None) -> Array:
-    return jnp.einsum(equation.replace(" ", ""), *tensors)
-
-
-_MATMULS = ("bmm", "dot", "matmul", "mm", "mv")
-_ADDED = ("addmm", "addmv", "baddbmm")
-
 OPERATORS: dict[str, Callable] = {
-    **{f"aten.{name}.default": _matmul for name in _MATMULS},
-    **{f"aten.{name}.default": _add_product for name in _ADDED},
     "aten._trilinear.default": _trilinear,
     "aten.addbmm.default": _add_sum,
-    "aten.einsum.default": _einsum,
-    "aten.linear.default": _linear,
-    "aten.outer.default": jnp.outer,
+    "aten.addmm.default": _add_product,
+    "aten.addmv.default": _add_product,
+    "aten.bmm.default": jnp.matmul,
+    "aten.mm.default": jnp.matmul,
 }

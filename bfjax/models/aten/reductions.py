@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from bfjax.models.aten.arithmetic import absolute
-from bfjax.models.aten.promotion import INTEGER, cast, floating
+from bfjax.models.aten.promotion import INTEGER, cast
 
 Axes = int | Sequence[int] | None
 
@@ -96,26 +96,13 @@ def _norm(
     return found if ord > 0 else jnp.where(jnp.any(size == 0, **over), 0, found)
 
 
-def _norm_p(
-    x: Array, p: float | None = 2, dim: Axes = None, keepdim: bool = False, **dtype: Any
-) -> Array:
-    return _norm(x, 2 if p is None else p, dim, keepdim, **dtype)
+def _softmax(function: Callable) -> Callable:
+    """Over one axis, a half perhaps in float32."""
 
+    def softmax(x: Array, dim: int, half_to_float: bool) -> Array:
+        return function(cast(x, jnp.float32 if half_to_float else None), axis=axes(x, dim))
 
-def _log_sum_exp(x: Array, dim: Axes, keepdim: bool = False) -> Array:
-    return jax.nn.logsumexp(floating(x), axis=axes(x, dim), keepdims=keepdim)
-
-
-def _softmax(function: Callable) -> tuple[Callable, Callable]:
-    """Over one axis: with the type that is asked for, and the form that may widen a half."""
-
-    def typed(x: Array, dim: int, dtype: Any = None) -> Array:
-        return function(cast(x, dtype), axis=axes(x, dim))
-
-    def widened(x: Array, dim: int, half_to_float: bool) -> Array:
-        return typed(x, dim, jnp.float32 if half_to_float else None)
-
-    return typed, widened
+    return softmax
 
 
 def safe_softmax(x: Array, dim: int, dtype: Any = None) -> Array:
@@ -144,20 +131,15 @@ def _distances_within(x: Array, p: float = 2) -> Array:
     return _norm(x[first] - x[second], p, -1)
 
 
-def _of_some(reduce: Callable) -> Callable:
+def _any_of_some(x: Array, dim: Axes = None, keepdim: bool = False) -> Array:
     """Over several axes; over none of them nothing is put together."""
-
-    def some(x: Array, dim: Axes = None, keepdim: bool = False) -> Array:
-        none = dim is not None and not isinstance(dim, int) and not len(dim)
-        return x.astype(bool) if none else reduce(x, dim, keepdim)
-
-    return some
+    none = dim is not None and not isinstance(dim, int) and not len(dim)
+    return x.astype(bool) if none else _ANY(x, dim, keepdim)
 
 
-_SUM = _reduction(jnp.sum, _summable)
 _PROD = _reduction(jnp.prod, _summable)
 _MEAN = _reduction(jnp.mean)
-_TRUTH = {"any": _reduction(jnp.any), "all": _reduction(jnp.all)}
+_ANY = _reduction(jnp.any)
 _EXTREMES = {"max": _reduction(jnp.max), "min": _reduction(jnp.min)}
 _SPREADS = {
     "var": lambda variance, mean: variance,
@@ -165,31 +147,22 @@ _SPREADS = {
     "var_mean": lambda variance, mean: (variance, mean),
     "std_mean": lambda variance, mean: (_root(variance), mean),
 }
-_SOFTMAX, _SOFTMAX_WIDENED = _softmax(jax.nn.softmax)
-_LOG_SOFTMAX, _LOG_SOFTMAX_WIDENED = _softmax(jax.nn.log_softmax)
 
 OPERATORS: dict[str, Callable] = {
-    "aten.sum.default": _SUM,
-    "aten.sum.dim_IntList": _SUM,
+    "aten.sum.dim_IntList": _reduction(jnp.sum, _summable),
     "aten.prod.default": _PROD,
     "aten.prod.dim_int": _PROD,
     "aten.mean.default": _MEAN,
     "aten.mean.dim": _MEAN,
-    **{f"aten.{n}.{form}": f for n, f in _TRUTH.items() for form in ("default", "dim")},
-    **{f"aten.{n}.dims": _of_some(f) for n, f in _TRUTH.items()},
+    "aten.any.default": _ANY,
+    "aten.any.dim": _ANY,
+    "aten.any.dims": _any_of_some,
     **{f"aten.{name}.default": f for name, f in _EXTREMES.items()},
     **{f"aten.a{name}.default": f for name, f in _EXTREMES.items()},
     **{f"aten.{n}.{form}": f for n, end in _SPREADS.items() for form, f in _spread(end).items()},
     "aten.linalg_vector_norm.default": _norm,
-    "aten.norm.Scalar": _norm_p,
-    "aten.norm.ScalarOpt_dim": _norm_p,
-    "aten.norm.ScalarOpt_dim_dtype": _norm_p,
-    "aten.logsumexp.default": _log_sum_exp,
-    "aten.softmax.int": _SOFTMAX,
-    "aten._softmax.default": _SOFTMAX_WIDENED,
-    "aten.log_softmax.int": _LOG_SOFTMAX,
-    "aten._log_softmax.default": _LOG_SOFTMAX_WIDENED,
-    "aten._safe_softmax.default": safe_softmax,
+    "aten._softmax.default": _softmax(jax.nn.softmax),
+    "aten._log_softmax.default": _softmax(jax.nn.log_softmax),
     "aten.cumsum.default": _running(jnp.cumsum),
     "aten.cumprod.default": _running(jnp.cumprod),
     "aten.logcumsumexp.default": lambda x, dim: lax.cumlogsumexp(x, axis=dim % x.ndim),

@@ -39,11 +39,6 @@ def _slice_scatter(
     return x.at[_sliced(x, dim, start, end, step)].set(source.astype(x.dtype))
 
 
-def _narrow(x: Array, dim: int, start: int, length: int) -> Array:
-    start = start % x.shape[dim] if start < 0 else start
-    return _slice(x, dim, start, start + length)
-
-
 def _diagonal(x: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
     return jnp.diagonal(x, offset, dim1, dim2)
 
@@ -53,15 +48,6 @@ def _diagonal_scatter(
 ) -> Array:
     places = _diagonal(jnp.arange(x.size).reshape(x.shape), offset, dim1, dim2)
     return x.reshape(-1).at[places].set(source.astype(x.dtype)).reshape(x.shape)
-
-
-def _diagonal_embed(x: Array, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Array:
-    """Matrices with the last axis on a diagonal, laid along two new axes."""
-    side = x.shape[-1] + abs(offset)
-    rows = np.arange(x.shape[-1]) + max(0, -offset)
-    matrices = jnp.zeros((*x.shape[:-1], side, side), x.dtype)
-    matrices = matrices.at[..., rows, rows + offset].set(x)
-    return jnp.moveaxis(matrices, (-2, -1), (dim1, dim2))
 
 
 def _as_strided(
@@ -115,11 +101,9 @@ def _col2im(x: Array, output_size: Sequence[int], *window: Sequence[int]) -> Arr
 OPERATORS: dict[str, Callable] = {
     "aten.as_strided.default": _as_strided,
     "aten.col2im.default": _col2im,
-    "aten.diag_embed.default": _diagonal_embed,
     "aten.diagonal.default": _diagonal,
     "aten.diagonal_scatter.default": _diagonal_scatter,
     "aten.im2col.default": _im2col,
-    "aten.narrow.default": _narrow,
     "aten.select.int": lambda x, dim, index: x[_selected(x, dim, index)],
     "aten.select_scatter.default": (
         lambda x, source, dim, index: x.at[_selected(x, dim, index)].set(source.astype(x.dtype))

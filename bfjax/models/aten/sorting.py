@@ -133,7 +133,5 @@ OPERATORS: dict[str, Callable] = {
     "aten.median.dim": _median,
     "aten.sort.default": _sort,
     "aten.sort.stable": _sort_stable,
-    "aten.argsort.default": lambda x, *args: _sort(x, *args)[1],
-    "aten.argsort.stable": lambda x, **options: _sort_stable(x, **options)[1],
     "aten.topk.default": _top,
 }

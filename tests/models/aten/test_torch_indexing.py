@@ -40,14 +40,13 @@ TWICE = whole(2, 2, 4, low=0, high=3)
 CASES = [
     *(case("index_select", X, dim, at(1, 0, 1)) for dim in (0, -1)),
     case("index_select", scalar(2.0), 0, at(0)),
-    *(case(n, X, indices) for n in ("index.Tensor", "_unsafe_index.Tensor") for indices in (
+    *(case("index.Tensor", X, indices) for indices in (
         [at(1, 0)], [None, at(0, 2)], [None, None, at([3, -1], [0, 0])], [at(0, 1), at(2, 0)],
         [at([0], [1]), at(2, 0)], [at(0, 1), None, at(3, 2)], [None, at([0], [1]), at(1, -2)],
         [at(1, 0, dtype=np.int32)],
     )),
     case("index.Tensor", COUNTS, [None, at(1)]),
-    *(case(n, X, indices, values, add)
-      for n in ("index_put", "_unsafe_index_put") for add in (False, True)
+    *(case("index_put", X, indices, values, add) for add in (False, True)
       for indices, values in (([at(1)], draw(1, 3, 4)), ([None, at(0, 2)], draw(2, 2, 4)),
                               ([at(0, 1), at(2, 0)], draw(4)),
                               ([at(0, 1), None, at(3, 2)], scalar(2.0)))),
@@ -55,8 +54,6 @@ CASES = [
     *(case("index_put", X, [mask], scalar(0.5), add) for mask in (MASK, truth(2, 3), truth(2))
       for add in (False, True)),
     case("index_put", COUNTS, [MASK], scalar(7, np.int64)),
-    case("_unsafe_masked_index", X, MASK, [at([[0]], [[1]]), at([0], [7], [-3]), at(0, 1, 2, 9)],
-         0.5, slope=None),
     *(case("gather", X, dim, index)
       for dim, index in ((1, TWICE), (-1, ROWS[:, :, None]), (0, TWICE[:1] // 2))),
     case("gather", scalar(2.0), 0, scalar(0, np.int64)),
@@ -74,18 +71,10 @@ CASES = [
       for r in ("sum", "prod", "mean", "amax", "amin") for own in (True, False)),
     *(case("scatter_reduce.two", COUNTS, 1, TWICE, COUNTS, r, include_self=own)
       for r in ("sum", "amax", "mean") for own in (True, False)),
-    case("index_add", X, 1, at(0, 2, 0), SRC),
-    case("index_add", X, -1, at(3, 1), SRC[..., :2].copy(), alpha=2),
-    case("index_copy", X, 1, at(2, 0), SRC[:, :2].copy()),
-    *(case("index_fill.int_Scalar", x, 1, at(2, 0), 3) for x in (X, COUNTS)),
-    case("index_fill.int_Tensor", X, -1, at(2, 0), scalar(3.0)),
     *(case("embedding", TABLE, index, *args) for index in (ROWS, at(1), scalar(2, np.int64))
       for args in ((), (2,))),
     case("masked_scatter", X, MASK, draw(24, seed=1)),
     case("masked_scatter", X, truth(3, 1), draw(30, seed=1)),
-    case("take", X, at([0, 23], [5, 5])),
-    case("take_along_dim", X, TWICE, 1),
-    case("take_along_dim", X, at(0, 23)),
     *(case("searchsorted.Tensor", np.sort(X), X[:, :, :2].copy(), right=right)
       for right in (False, True)),
     case("searchsorted.Tensor", array(0, 1, 2), X, side="right"),

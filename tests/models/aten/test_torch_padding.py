@@ -30,9 +30,6 @@ CASES = [
     case("replication_pad2d", IMAGE, [6, 7, 8, 9]),
     *(case("_pad_circular", x, pad)
       for x, pad in ((ROWS, EDGES), (IMAGE, FOUR), (IMAGE, [1, -1, 0, 2]))),
-    *(case("pad", IMAGE, FOUR, mode) for mode in ("constant", "reflect", "replicate", "circular")),
-    case("pad", IMAGE, FOUR),
-    case("pad", IMAGE, FOUR, "constant", 2.5),
 ]  # fmt: skip
 
 

@@ -23,28 +23,13 @@ ROW = draw(5, seed=6)
 CASES = [
     case("mm", A, B),
     case("mm", whole(3, 4), whole(4, 5, seed=1)),
-    case("mv", A, V),
-    case("dot", V, V[::-1].copy()),
-    case("outer", V, W),
     case("bmm", BATCH, OTHER),
-    *(case("matmul", *xy) for xy in [
-        (A, B), (A, V), (V, B), (V, V), (BATCH, OTHER), (BATCH, B), (A, OTHER), (BATCH, V),
-        (V, OTHER), (BATCH[:, None], OTHER), (draw(5, 1, 3, 4), draw(2, 4, 3)),
-    ]),
     *(case("addmm", x, A, B) for x in (draw(3, 5), ROW, scalar(2.0))),
     case("addmm", ROW, A, B, beta=0.5, alpha=2),
     case("addmm", np.full(5, np.nan, np.float32), A, B, beta=0, slope=None),
     case("addmv", W, A, V, beta=2),
-    *(case("baddbmm", x, BATCH, OTHER, beta=2, alpha=0.5)
-      for x in (draw(2, 3, 5), draw(2, 1, 5), ROW)),
     case("addbmm", ROW, BATCH, OTHER, beta=2, alpha=0.5),
     case("_trilinear", A, draw(5, 4, 6), draw(3, 6), [1, 3], [0], [1, 2], [2, 3]),
-    *(case("linear", x, B.T.copy(), b) for x in (BATCH, A, V) for b in (None, ROW)),
-    *(case("einsum", *args) for args in [
-        ("ij,jk->ik", [A, B]), ("bij,bjk", [BATCH, OTHER]), ("b i j, j -> b i", [BATCH, V]),
-        ("...ij,jk->...ik", [BATCH, B]), ("ii->i", [draw(3, 3)]), ("ij->", [A]),
-        ("bhqd,bhkd->bhqk", [draw(2, 1, 3, 4), draw(2, 1, 5, 4)]),
-    ]),
 ]  # fmt: skip
 
 
@@ -53,12 +38,12 @@ def test_is_as_in_torch(case):
     check(products.OPERATORS[case.name], case)
 
 
-@pytest.mark.parametrize("case", named(CASES, "matmul", "einsum"), ids=str)
+@pytest.mark.parametrize("case", named(CASES, "addbmm", "bmm"), ids=str)
 def test_under_jit_is_as_outside_torch(case):
     check_jit(products.OPERATORS[case.name], case)
 
 
-@pytest.mark.parametrize("case", named(CASES, "addmm", "linear"), ids=str)
+@pytest.mark.parametrize("case", named(CASES, "addmm", "mm"), ids=str)
 def test_second_derivatives_are_as_in_torch(case):
     check_curvature(products.OPERATORS[case.name], case)
 

@@ -27,12 +27,9 @@ CASES = [
     case("slice_scatter", X, draw(2, 3, 2, seed=1), -1, 0, LAST, 2),
     case("slice_scatter", COUNTS, whole(2, 3, 2, seed=1), -1, -2),
     *(case("select_scatter", X, draw(2, 3, seed=1), 2, index) for index in (0, -1)),
-    *(case("narrow", X, *args) for args in ((2, 1, 2), (-1, -3, 2))),
     *(case("diagonal", X, *args) for args in ((), (1,), (-1, 1, 2), (0, -1, 0))),
     *(case("diagonal_scatter", X, draw(*shape, seed=1), *args)
       for shape, args in (((4, 2), ()), ((2, 3), (1, 1, 2)), ((3, 2), (-1, 2, 0)))),
-    *(case("diag_embed", x, *args) for x in (X, COUNTS)
-      for args in ((), (1,), (-2,), (0, 0, 2), (1, 1, 0))),
     *(case("as_strided", X, *args) for args in (
         ([2, 2], [12, 1]), ([3, 2], [2, 2], 1), ([], []), ([3, 8], [8, 1]),
         ([2, 3, 2, 2], [12, 4, 2, 1]),

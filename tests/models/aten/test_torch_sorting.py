@@ -43,8 +43,6 @@ CASES = [
     *(case("sort.stable", x, stable=True, dim=0, descending=down)
       for x in (TIES, POINT, COUNTS) for down in (False, True)),
     *(case("sort.stable", ODD, stable=True, descending=down, slope=None) for down in (False, True)),
-    case("argsort", X, 1, True),
-    case("argsort.stable", TIES, stable=True, dim=0, descending=True),
     *(case("topk", x, 2, dim, largest) for x in (X, COUNTS[0] + np.arange(4) / 7)
       for dim in (-1, 0) for largest in (True, False)),
     case("topk", POINT, 1),
