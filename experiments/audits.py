@@ -41,11 +41,11 @@ class Config:
     few: tuple[str, ...] = ()
     """Models that are audited on --few-images of them."""
     corrected: tuple[str, ...] = ()
-    """Models that are audited on --few-images behind each correction too."""
+    """Models that are audited on --few-images under uneven light, behind each correction too."""
     few_images: int = 128
     """Test images, drawn by --seed."""
     pytorch: tuple[str, ...] = ()
-    """Files of `torch.export.save`, which are audited on --pytorch-images."""
+    """Files of `torch.export.save`, audited on --pytorch-images under uneven light."""
     pytorch_images: int = 32
     """Test images, drawn by --seed."""
     data: str = "chest_xray"
@@ -98,15 +98,12 @@ def once(path: Path, run: Any, make: Callable[[], dict[str, Any]]) -> dict[str, 
 
 def _asked(config: Config) -> list[tuple[str, str, dict[str, Any]]]:
     few = {"num_images": config.few_images, "universal_steps": 0}
+    uneven = {"exposures": ("fixed",)}
     kinds = (
         ("whole", config.whole, {}),
         ("few", config.few, few),
-        (
-            "corrected",
-            config.corrected,
-            few | {"exposures": ("fixed",), "corrections": CORRECTIONS},
-        ),
-        ("pytorch", config.pytorch, few | {"num_images": config.pytorch_images}),
+        ("corrected", config.corrected, few | uneven | {"corrections": CORRECTIONS}),
+        ("pytorch", config.pytorch, few | uneven | {"num_images": config.pytorch_images}),
     )
     return [(kind, model, options) for kind, models, options in kinds for model in models]
 
