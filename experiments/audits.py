@@ -27,6 +27,7 @@ from bfjax.evaluation.standard import AuditConfig
 from bfjax.robustness import ATTACKERS
 from experiments import tables
 from experiments.cases import CITATION
+from experiments.inputs import names_differ
 
 RESULTS = Path(__file__).parent / "results" / "audits"
 CORRECTIONS = ("polynomial", "homomorphic")
@@ -60,6 +61,8 @@ class Config:
 
 def main(config: Config) -> None:
     """Audits what is left, and writes table and figure after each model."""
+    for models in (config.whole, config.few, config.corrected, config.pytorch):
+        names_differ(models)
     found: dict[str, dict[str, Any]] = {}
     for kind, model, options in _asked(config):
         asked = AuditConfig(

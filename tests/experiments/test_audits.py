@@ -40,6 +40,8 @@ def test_audits_become_a_table_and_a_figure(tmp_path, monkeypatch):
     monkeypatch.setattr(audits.standard, "audit_models", pytest.fail)  # nothing is made again
     audits.main(config)
     assert (tmp_path / "results" / "audits.md").read_text(encoding="utf-8") == table
+    with pytest.raises(ValueError, match="two folders have one name"):
+        audits.main(audits.Config(few=(model, "elsewhere/model"), data="phantom"))
 
 
 @pytest.mark.slow
