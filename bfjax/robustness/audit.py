@@ -75,9 +75,13 @@ def audit(
     largest log-range at which nothing has turned it yet, and so on to smaller ones. An image leaves
     as soon as it is decided: what is turned within a range is so within every larger one, and what
     withstands all attacks within a range is taken to withstand smaller ones. Of two classes the
-    attack on the cross-entropy is left out: it takes the steps of the one on the margin. In the end
-    the light that was found is weakened along its own line, by bisection, for as long as the
-    classifier errs.
+    attack on the cross-entropy is left out: it takes the steps of the one on the margin. An image
+    is granted as many gradients as all attacks together take within one range: where it was turned
+    within a large one, only attacks that what is left suffices for begin within a smaller one, and
+    the search without gradients, which is made within each. In the end the light that was found is
+    weakened along its own line, by bisection, for as long as the classifier errs. Of two classes
+    and four ranges that is 169 gradients at most, and nine more for each further range that is
+    searched without gradients.
 
     Args:
       predict: the classifier.
@@ -223,21 +227,28 @@ class _Test(Known):
         ranges, findings = jnp.float32(self.tiers[place]), self.labels.ndim > 1
         attacks = programs.each_within(self.threat, ranges, findings=findings)
         limits = self.limits[place]
+        if self.logits.shape[1] <= (1 if findings else 2):
+            # it has the slopes of the margin then, and ranks lights alike
+            attacks.pop("halving, cross-entropy", None)
+        some = {name: of_images(undecided[:1]) for name, of_images in attacks.items()}
+        ascents = {name: a.max_gradients for name, a in some.items() if isinstance(a, Attack)}
+        granted = sum(ascents.values())
         for number, (name, of_images) in enumerate(attacks.items()):
-            if name == "halving, cross-entropy" and self.logits.shape[1] <= (1 if findings else 2):
-                continue  # it has the slopes of the margin then, and ranks lights alike
             left = undecided[self.smallest[undecided] > limits[undecided]]
+            left = left[self.ascended[left] + ascents.get(name, 0) <= granted]
             for chosen, real in self.batches(left):
                 keys = programs.keys_within(key, place[chosen], number, chosen)
                 attack = of_images(chosen)
                 images, labels = self.of(chosen)
                 result = run_batch(attack, self.predict, images, labels, key=keys, warn=False)
-                self.gradients[chosen[real]] += programs.gradients(attack, result)[real]
+                spent = programs.gradients(attack, result)[real]
+                self.gradients[chosen[real]] += spent
+                self.ascended[chosen[real]] += spent * (name in ascents)
                 # where a slope was not finite, the last light is none
                 real &= np.isfinite(np.asarray(result.params)).all(1)
                 here, logits = chosen[real], np.asarray(result.logits)[real]
                 self.offer(here, np.asarray(result.params)[real], logits)
-                if isinstance(attack, Attack):
+                if name in ascents:
                     self.followed[here] |= self.wrong(logits, here)
         self.survived[undecided] = self.smallest[undecided] > limits[undecided]
 
