@@ -34,7 +34,7 @@ RESULTS = Path(__file__).parent / "results" / "calibrate"
 # guesses (0.05, `total`, no penalty on θ) had arrived.
 DETAILS: dict[str, tuple[dict[str, Any], ...]] = {
     "penalty on a": (
-        *({"l1_coefficients": weight} for weight in (0.2, 0.4, 0.1, 0.05)),
+        *({"l1_coefficients": weight} for weight in (0.2, 0.4, 0.1, 0.05, 0.03)),
         {"l1_coefficients": 1.0, "reduction": "mean"},
     ),
     "monomials": tuple({"terms": terms} for terms in ("count", "total", "literal")),
@@ -46,7 +46,7 @@ DETAILS: dict[str, tuple[dict[str, Any], ...]] = {
         {"max_change": None, "max_log_range": 1.4, "log_field_bound": "project"},
     ),
     "border": tuple({"border": border} for border in ("clamp", "free")),
-    "fold": ({"max_warp_gradient": 0.9},),
+    "fold": tuple({"max_warp_gradient": most} for most in (0.9, 0.5)),
 }
 # A warp that folds is none. What folds is measured beside the search and is no candidate: the first
 # reading without a limit, and one whose coordinates leave the image too, held back by a bound on
@@ -111,7 +111,8 @@ def main(config: Config) -> None:
             if key in before:
                 into[key] = before[key]
             else:
-                run(config, options, sources=[str(last)], num_images=config.search_images)
+                images = config.search_images
+                run(config, options, sources=[str(last)], num_images=images, measure=False)
                 into[key] = nearness.rates({searched: few}, options, names)
                 write(config, found, names)
             print(key, f"{distance(into[key]):.2f}", flush=True)
@@ -172,10 +173,13 @@ def run(
     *,
     sources: list[str],
     num_images: int | None,
+    measure: bool = True,
 ) -> None:
-    """Makes the attacks of one setting, of every row."""
+    """Makes the attacks of one setting, of every row; the tables share those that are measured."""
     attacks = dict(nearness.attack(options, row) for row in nearness.ROWS)
-    tables.run(config, attacks, sources=sources, num_images=num_images, measure=False, images=True)
+    tables.run(
+        config, attacks, sources=sources, num_images=num_images, measure=measure, images=True
+    )
 
 
 def describe(options: Options) -> str:

@@ -26,7 +26,8 @@ ROWS = table2.GRID
 Options = Mapping[str, Any]
 """Of `bfjax.attacks.bias_field`."""
 Rates = Mapping[str, float]
-"""Row, attacked and judging model to success in %, and row and attacked model to BRISQUE."""
+"""Row, attacked and judging model to success in %, of all images and of each class, and row and
+attacked model to BRISQUE."""
 
 
 def attack(options: Options, row: tuple[int, int]) -> tuple[str, str]:
@@ -53,7 +54,7 @@ def rates(
     *,
     chosen: Set[str] | None = None,
 ) -> Rates:
-    """Success rates, and BRISQUE against that of the last row.
+    """Success rates, also of each class alone, and BRISQUE against that of the last row.
 
     Args:
       folders: names of the models that were attacked, and where the runs lie.
@@ -73,7 +74,11 @@ def rates(
             for judge, column in names.items():
                 prefix = "" if judge == source else f"{judge}:"
                 if f"{prefix}clean_prediction" in rows[0]:
-                    found[pair(row, names[source], column)] = _rate(kept, prefix)
+                    key = pair(row, names[source], column)
+                    found[key] = _rate(kept, prefix)
+                    for label in sorted({one["label"] for one in kept}):
+                        alone = [one for one in kept if one["label"] == label]
+                        found[f"{key}, {label}"] = _rate(alone, prefix)
             found[pair(row, names[source], "BRISQUE")] = _brisque(folder / name / source, chosen)
     for source in folders:
         last = found[pair(ROWS[-1], names[source], "BRISQUE")]
@@ -131,7 +136,7 @@ def paper() -> dict[str, list[float]]:
 
 
 def distance(found: Rates) -> float:
-    """Root mean square of the differences to the paper.
+    """Root mean square of the differences to the paper, which does not tell classes apart.
 
     Args:
       found: our figures.
@@ -140,5 +145,5 @@ def distance(found: Rates) -> float:
       In points.
     """
     known = paper()
-    squares = [(rate - other) ** 2 for key, rate in found.items() for other in known[key]]
+    squares = [(rate - other) ** 2 for key, rate in found.items() for other in known.get(key, ())]
     return math.sqrt(sum(squares) / len(squares))

@@ -123,8 +123,9 @@ def main(config: Config) -> None:
     head = ("attacked on", "attack", *(f"→ {column}" for column in COLUMNS), "BRISQUE", "images")
     tables.write(RESULTS / "table1", title, head, rows, {"cells": found, "models": names})
     title = (
-        "Success in % [the paper's]; R → D: made on ResNet50, judged by DenseNet121. BRISQUE "
-        "(OpenCV's LIVE model): clean, mean change where attacked, over the models attacked."
+        "Success in % (of NORMAL, of PNEUMONIA) [the paper's]; R → D: made on ResNet50, judged by "
+        "DenseNet121. BRISQUE (OpenCV's LIVE model): clean, mean change where attacked, over the "
+        "models attacked."
     )
     tables.write(RESULTS / "short", title, *short(found, names), {"models": names})
     tests = paired(places, names)
@@ -172,7 +173,7 @@ def paired(
 def short(
     found: Mapping[str, Mapping[str, Mapping[str, Any]]], names: Mapping[str, str]
 ) -> tuple[list[str], list[list[str]]]:
-    """Table 1 with a row an attack and a column a pair of models, in whole per cent.
+    """Table 1 with a row an attack and a column a pair of models, in whole per cent, by class too.
 
     Args:
       found: name of the attack to name of the model attacked to the cell's summary.
@@ -189,10 +190,12 @@ def short(
             continue
         row = [label]
         for source, judge in pairs:
-            rate = cells.get(source, {"targets": {}})["targets"].get(judge, {}).get("rate")
+            rate = cells.get(source, {"targets": {}})["targets"].get(judge, {"rate": None})
             paper = PAPER[names[source]].get(attack)
             beside = "" if paper is None else f" [{paper[COLUMNS.index(names[judge])]:.0f}]"
-            row.append(("-" if rate is None else f"{100 * rate:.0f}") + beside)
+            ways = [tables.whole(one["rate"]) for one in rate.get("directions", {}).values()]
+            by_class = f" ({', '.join(ways)})" if ways else ""
+            row.append(tables.whole(rate["rate"]) + by_class + beside)
         clean = statistics.mean(cell["mean_brisque_clean"] for cell in cells.values())
         change = statistics.mean(cell["brisque_change"]["mean"] for cell in cells.values())
         rows.append([*row, f"{clean:.1f} {change:+.1f}"])

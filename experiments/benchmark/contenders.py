@@ -24,13 +24,11 @@ import bfjax
 import bfjax.explain
 from bfjax import attacks, models
 from bfjax.attack import run_stream
-from bfjax.field import legendre
+from bfjax.field import chunked_polynomial_tps, legendre
 from bfjax.robustness import DEGREE, certify
+from experiments.benchmark.pictures import SIZE, Work, as_array, batch_of, brisque, opencv_brisque
 
-Work = tuple[Callable[[], Any], dict[str, Any]]
-"""What is timed, and facts about it, such as `flops`."""
-
-CLASSES, SIZE, STEPS = 2, 224, 10
+CLASSES, STEPS = 2, 10
 MATRIX = 2048
 
 
@@ -40,23 +38,14 @@ def _precision(dtype: str) -> Any:
     return jax.default_matmul_precision("highest" if dtype == "float32" and on_gpu else None)
 
 
-def _array(dtype: str) -> str:
-    return "float32" if dtype == "tf32" else dtype
-
-
 def _ours(network: str, dtype: str = "float32", *, transform: bool | None = None) -> Any:
     """A frozen network with random weights; its symmetric padding is PyTorch's."""
     options: dict[str, Any] = {"padding": "symmetric"} if network == "mobilenet_v1" else {}
     model = models.build(network, num_classes=CLASSES, channels=3, **options)
     predict = models.as_predict(models.freeze(model, transform=transform))
     return jax.tree.map(
-        lambda x: x.astype(_array(dtype)) if jnp.issubdtype(x.dtype, jnp.floating) else x, predict
+        lambda x: x.astype(as_array(dtype)) if jnp.issubdtype(x.dtype, jnp.floating) else x, predict
     )
-
-
-def _batch(batch: int, dtype: str = "float32", side: int = SIZE) -> tuple[jax.Array, jax.Array]:
-    values = np.random.default_rng(0).uniform(size=(batch, side, side, 3))
-    return jnp.asarray(values, _array(dtype)), jnp.zeros(batch, jnp.int32)
 
 
 @jax.jit
@@ -69,7 +58,7 @@ def _gradient(predict: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
 
 def peak(dtype: str = "float32", size: int = MATRIX) -> Work:
     """A product of two square matrices: what the machine can do at this moment."""
-    one = jnp.ones((size, size), _array(dtype))
+    one = jnp.ones((size, size), as_array(dtype))
     product = jax.jit(lambda x: x @ x)
 
     def work() -> Any:
@@ -83,7 +72,7 @@ def gradient(
     network: str, batch: int, dtype: str = "float32", times: int = 1, side: int = SIZE
 ) -> Work:
     """Input gradients of our frozen network; its `flops` are those of the plain convolutions."""
-    predict, (images, labels) = _ours(network, dtype), _batch(batch, dtype, side)
+    predict, (images, labels) = _ours(network, dtype), batch_of(batch, dtype, side)
     plain = _ours(network, dtype, transform=False)
     cost = _gradient.lower(plain, images, labels).cost_analysis() or {}
 
@@ -99,9 +88,32 @@ def gradient(
 
 def attack(network: str, batch: int, dtype: str = "float32", side: int = SIZE) -> Work:
     """The whole bias-field attack, ten steps driven from the host."""
-    predict, (images, labels) = _ours(network, dtype), _batch(batch, dtype, side)
+    predict, (images, labels) = _ours(network, dtype), batch_of(batch, dtype, side)
     made = attacks.bias_field((side, side), num_steps=STEPS)
     return _attacking(made, predict, images, labels, dtype), {}
+
+
+def bounded(network: str, batch: int) -> Work:
+    """The same number of steps of smooth light within a log-range."""
+    predict, (images, labels) = _ours(network), batch_of(batch)
+    field = legendre((SIZE, SIZE), degree=DEGREE)
+    made = attacks.bounded_field(field, max_log_range=0.4, num_steps=STEPS)
+    return _attacking(made, predict, images, labels, "float32"), {}
+
+
+def native(network: str, batch: int, native_side: int) -> Work:
+    """The whole bias-field attack, and its fields on images of a native size."""
+    predict, (images, labels) = _ours(network), batch_of(batch)
+    made = attacks.bias_field((SIZE, SIZE), num_steps=STEPS)
+    large = chunked_polynomial_tps((native_side, native_side))
+
+    def work() -> Any:
+        params = bfjax.run_batch(made, predict, images, labels).params
+        split = zip(*params, strict=True)
+        fields = (large.log_field(type(params)(*one)) for one in split)
+        return [jax.block_until_ready(field).shape for field in fields]  # one at a time
+
+    return work, {}
 
 
 def _attacking(made: Any, predict: Any, images: Any, labels: Any, dtype: str) -> Callable[[], Any]:
@@ -114,7 +126,7 @@ def _attacking(made: Any, predict: Any, images: Any, labels: Any, dtype: str) ->
 
 def scan(network: str, batch: int) -> Work:
     """The same attack as one program: `jit(vmap(run))`."""
-    predict, (images, labels) = _ours(network), _batch(batch)
+    predict, (images, labels) = _ours(network), batch_of(batch)
     made = attacks.bias_field((SIZE, SIZE), num_steps=STEPS)
 
     @jax.jit
@@ -126,14 +138,14 @@ def scan(network: str, batch: int) -> Work:
 
 def bim(network: str, batch: int, dtype: str = "float32", side: int = SIZE) -> Work:
     """Our BIM, ten steps."""
-    predict, (images, labels) = _ours(network, dtype), _batch(batch, dtype, side)
+    predict, (images, labels) = _ours(network, dtype), batch_of(batch, dtype, side)
     made = attacks.bim(num_steps=STEPS)
     return _attacking(made, predict, images, labels, dtype), {}
 
 
 def sensitivity_maps(network: str, batch: int, steps: int) -> Work:
     """Maps of Eq. 8, between random images and darker ones."""
-    predict, (images, labels) = _ours(network), _batch(batch)
+    predict, (images, labels) = _ours(network), batch_of(batch)
     darker = 0.9 * images
     explained = bfjax.explain.sensitivity_map_batch
     return lambda: explained(predict, images, darker, labels, num_steps=steps), {}
@@ -141,13 +153,13 @@ def sensitivity_maps(network: str, batch: int, steps: int) -> Work:
 
 def forward(network: str, batch: int, times: int = 1) -> Work:
     """Forward passes of our frozen network."""
-    predict, (images, _), ask = _ours(network), _batch(batch), bfjax.attack.logits_of
+    predict, (images, _), ask = _ours(network), batch_of(batch), bfjax.attack.logits_of
     return lambda: [jax.block_until_ready(ask(predict, images)) for _ in range(times)], {}
 
 
 def certificate(network: str, batch: int, times: int) -> Work:
     """A certificate of one image by `times` batches of lights."""
-    predict, image = _ours(network), _batch(1)[0][0]
+    predict, image = _ours(network), batch_of(1)[0][0]
     field, key = legendre((SIZE, SIZE), degree=DEGREE), jax.random.key(0)
 
     @jax.jit
@@ -164,7 +176,7 @@ def _about(predict: Any, centre: jax.Array, image: jax.Array) -> jax.Array:
 
 def stream(network: str, batch: int, early_stop: bool, images: int = 32) -> Work:
     """A stream of images under the bias field, most of which some steps fool."""
-    untrained, (values, _) = _ours(network), _batch(images)
+    untrained, (values, _) = _ours(network), batch_of(images)
     logits = jax.vmap(untrained)(values)
     # about their mean, so that its answers differ from image to image and some steps change them
     centre = logits.mean(0)
@@ -186,7 +198,7 @@ def foolbox_jax(network: str, batch: int, side: int = SIZE) -> Work:
     """Foolbox's BIM on its JAX backend, of our network; called as its users do, it judges too."""
     import foolbox
 
-    predict, (images, labels) = _ours(network), _batch(batch, side=side)
+    predict, (images, labels) = _ours(network), batch_of(batch, side=side)
     model = foolbox.JAXModel(jax.jit(jax.vmap(predict)), bounds=(0, 1))
     made = foolbox.attacks.LinfBasicIterativeAttack(rel_stepsize=0.2, steps=STEPS)
     criterion = foolbox.criteria.Misclassification(labels)
@@ -206,7 +218,7 @@ def _torch(network: str, layout: str, dtype: str = "tf32") -> tuple[Any, Any]:
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = dtype == "tf32"
     module = fuse(NETWORKS[network](CLASSES).eval()).to(device).requires_grad_(False)
-    module = module.to(getattr(torch, _array(dtype)))
+    module = module.to(getattr(torch, as_array(dtype)))
     if layout != "eager":
         module = module.to(memory_format=torch.channels_last)
     return torch.compile(module) if layout == "compile" else module, device
@@ -215,7 +227,7 @@ def _torch(network: str, layout: str, dtype: str = "tf32") -> tuple[Any, Any]:
 def _torch_batch(batch: int, side: int, device: Any) -> tuple[Any, Any]:
     import torch
 
-    images = torch.tensor(np.asarray(_batch(batch, side=side)[0])).permute(0, 3, 1, 2)
+    images = torch.tensor(np.asarray(batch_of(batch, side=side)[0])).permute(0, 3, 1, 2)
     return images.contiguous().to(device), torch.zeros(batch, dtype=torch.long, device=device)
 
 
@@ -227,7 +239,7 @@ def torch_gradient(
 
     module, device = _torch(network, layout, dtype)
     x, labels = _torch_batch(batch, side, device)
-    x = x.to(getattr(torch, _array(dtype))).contiguous(
+    x = x.to(getattr(torch, as_array(dtype))).contiguous(
         memory_format=torch.contiguous_format if layout == "eager" else torch.channels_last
     )
 
@@ -269,27 +281,12 @@ def torchattacks_bim(
     return lambda: made(x, labels).cpu(), {}
 
 
-def brisque(batch: int, side: int = SIZE) -> Work:
-    """Our BRISQUE of a batch of grey images."""
-    images = _batch(batch, side=side)[0][..., :1]
-    score = jax.jit(jax.vmap(bfjax.metrics.brisque))
-    return lambda: score(images), {}
-
-
-def opencv_brisque(batch: int, side: int = SIZE) -> Work:
-    """OpenCV's features of BRISQUE, nearly all of its work, one image after the other."""
-    import cv2
-
-    images = np.rint(255 * np.asarray(_batch(batch, side=side)[0][..., 0])).astype(np.uint8)
-    features: Any = getattr(cv2.quality, "QualityBRISQUE_computeFeatures")  # noqa: B009  untyped
-    return lambda: [features(image) for image in images], {}
-
-
 CONTENDERS: dict[str, Callable[..., Work]] = {
     f.__name__: f
     for f in (
-        *(peak, gradient, forward, certificate, attack, scan, bim, stream, sensitivity_maps),
-        *(foolbox_jax, torch_gradient, foolbox_torch, torchattacks_bim, brisque, opencv_brisque),
+        *(peak, gradient, forward, certificate, attack, bounded, native, scan, bim, stream),
+        *(sensitivity_maps, brisque, opencv_brisque),
+        *(foolbox_jax, torch_gradient, foolbox_torch, torchattacks_bim),
     )
 }
 

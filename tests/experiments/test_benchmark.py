@@ -213,6 +213,8 @@ ON_A_CPU_ALONE = (
     {"name": "certificate", "times": 2},
     {"name": "forward"},
     {"name": "scan"},
+    {"name": "bounded"},
+    {"name": "native", "native_side": 40},
     {"name": "stream", "early_stop": True, "images": 2},
     {"name": "sensitivity_maps", "steps": 1},
 )

@@ -13,6 +13,7 @@ from bfjax.evaluation import runner
 from bfjax.evaluation.specification import parse_attack
 from experiments import (
     calibrate,
+    directions,
     figure2,
     nearness,
     optimizers,
@@ -131,7 +132,8 @@ def test_table1_has_the_papers_rows_and_counts_of_its_own(classifiers, tmp_path,
     text = (tmp_path / "results" / "short.md").read_text(encoding="utf-8").splitlines()
     assert text[2].split(" | ")[1:4] == ["R → R", "R → D", "R → M"]
     cell = cells["ours"]["net"]["targets"]["dense"]
-    assert text[4].split(" | ")[2] == f"{100 * cell['rate']:.0f} [14]"
+    ways = ", ".join(tables.whole(one["rate"]) for one in cell["directions"].values())
+    assert text[4].split(" | ")[2] == f"{100 * cell['rate']:.0f} ({ways}) [14]"
     clean = np.mean([cell["mean_brisque_clean"] for cell in cells["ours"].values()])
     assert text[4].split(" | ")[-1].startswith(f"{clean:.1f} ")
     assert lines[0][5].startswith(f"{cells['ours']['net']['mean_brisque_clean']:.2f} → ")
@@ -160,7 +162,7 @@ def test_two_attacks_are_compared_on_the_images_they_share():
     assert [len(values) for values in tables.outcomes(first, [])] == [0] * 4
 
 
-def test_experiments_on_the_same_models_and_images_share_their_runs(classifiers):
+def test_experiments_on_the_same_models_and_images_share_their_runs(classifiers, monkeypatch):
     one = table1.Config(models=classifiers, data="phantom", num_images=12)
     other = table2.Config(models=classifiers[::-1], data="phantom", sweep_images=12)
     mobile, net = classifiers
@@ -168,6 +170,12 @@ def test_experiments_on_the_same_models_and_images_share_their_runs(classifiers)
     assert tables.folder(one, net) != tables.folder(other, net)
     assert tables.folder(one, net) != tables.folder(one, net, split="train")
     assert tables.folder(one, net) != tables.folder(one, mobile)
+    monkeypatch.setattr(tables, "_LARGE", {models.load_config(net).architecture})
+    large = dataclasses.replace(one, num_images=None, large_images=12)
+    assert tables.folder(large, net) == tables.folder(one, net)
+    assert tables.folder(large, mobile) != tables.folder(one, mobile)
+    assert tables.folder(large, f"{net}+{mobile}") == tables.folder(one, f"{net}+{mobile}")
+    assert tables.folder(large, net, num_images=3) == tables.folder(one, net, num_images=3)
     alone = dataclasses.replace(one, models=classifiers[:1])  # who judges is no part of it
     assert tables.folder(one, mobile) == tables.folder(alone, mobile)
     with pytest.raises(ValueError, match="--attacked nobody is none of --models"):
@@ -205,6 +213,22 @@ def test_table2_sweeps_what_it_says(classifiers, tmp_path, monkeypatch):
     for name in ("degree.png", "strength.png"):
         with Image.open(tmp_path / "results" / name) as picture:
             assert picture.width > 600
+
+
+@pytest.mark.slow
+def test_directions_are_those_of_the_runs_that_the_tables_share(classifiers, tmp_path, monkeypatch):
+    monkeypatch.setattr(directions, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(directions, "MIN_DEGREES", (1, 3))
+    config = directions.Config(models=classifiers, data="phantom", batch_size=8, num_images=8)
+    ours = tables.run(config, dict([tables.attack()]), sources=[str(classifiers[0])])["ours"]
+    directions.main(config)
+    found = json.loads((tmp_path / "results" / "directions.json").read_text(encoding="utf-8"))
+    assert found["cells"]["mobile"]["ours"]["run"] == ours["mobile"]["run"]  # not made again
+    assert set(found["cells"]["net"]) == {"ours", "min_degree=3"}
+    lines = (tmp_path / "results" / "directions.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 4 + 4
+    rate = found["cells"]["net"]["ours"]["targets"]["net"]
+    assert f"{rate['fooled']}/{rate['correct']}" in lines[-2]
 
 
 @pytest.mark.slow
@@ -322,8 +346,8 @@ def test_calibration_searches_some_images_and_judges_the_best_on_others(
     assert len(found["checks"]) == len(found["folding"]) == 1
     assert not found["folding"].keys() & found["tried"].keys()
     assert len(found["tried"]) == 2
-    # two rows: one attacked, two judge, and BRISQUE, of the last row against itself
-    assert {len(figures) for figures in found["tried"].values()} == {6}
+    # two rows: one attacked, two judge all and each class; BRISQUE, of the last row against itself
+    assert {len(figures) for figures in found["tried"].values()} == {14}
     last = [one for figures in found["tried"].values() for key, one in figures.items()
             if "grid 3" in key and "BRISQUE" in key]  # fmt: skip
     assert last == [0, 0]
@@ -363,6 +387,8 @@ def test_calibration_measures_distance_to_both_tables():
     exact = {key: sum(values) / len(values) for key, values in known.items()}
     off = {key: rate + 3 for key, rate in exact.items()}
     assert nearness.distance(exact) < 1.1 < nearness.distance(off)
+    by_class = {f"{key}, NORMAL": 0.0 for key in known}  # of which the paper does not speak
+    assert nearness.distance(exact | by_class) == nearness.distance(exact)
     assert nearness.distance({"grid 16, D0=3, MobileNet → DenseNet121": 6.47}) == pytest.approx(3)
 
 
@@ -422,6 +448,8 @@ def test_calibration_judges_some_images_apart(tmp_path, monkeypatch):
     assert found["grid 16, D0=0, ResNet50 → ResNet50"] == pytest.approx(
         100 / 3
     )  # 4 was wrong when clean
+    assert found["grid 16, D0=0, ResNet50 → ResNet50, N"] == 50
+    assert found["grid 16, D0=0, ResNet50 → ResNet50, P"] == 0
     assert found["grid 16, D0=2, ResNet50 → MobileNet"] == pytest.approx(100 / 3)
     half = nearness.rates({"a": tmp_path}, options, names, chosen={"2", "3"})
     assert half["grid 16, D0=0, ResNet50 → ResNet50"] == 0
