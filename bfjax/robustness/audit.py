@@ -36,7 +36,8 @@ class Audit(NamedTuple):
         where none was found.
       params: (n, p), c of that light.
       turned: (n, classes), logits under it; those without light where none was found.
-      gradients: (n,), spent on each image, of which three forward passes are one.
+      gradients: (n,), spent on each image until it is decided. Three forward passes are one, and
+        the few that read off what an attack found are left out.
       flags: names of `FLAGS` to one truth or (n,) of them.
     """
 
@@ -75,13 +76,9 @@ def audit(
     largest log-range at which nothing has turned it yet, and so on to smaller ones. An image leaves
     as soon as it is decided: what is turned within a range is so within every larger one, and what
     withstands all attacks within a range is taken to withstand smaller ones. Of two classes the
-    attack on the cross-entropy is left out: it takes the steps of the one on the margin. An image
-    is granted as many gradients as all attacks together take within one range: where it was turned
-    within a large one, only attacks that what is left suffices for begin within a smaller one, and
-    the search without gradients, which is made within each. In the end the light that was found is
-    weakened along its own line, by bisection, for as long as the classifier errs. Of two classes
-    and four ranges that is 169 gradients at most, and nine more for each further range that is
-    searched without gradients.
+    attack on the cross-entropy is left out: it takes the steps of the one on the margin. In the end
+    the light that was found is weakened along its own line, by bisection, for as long as the
+    classifier errs.
 
     Args:
       predict: the classifier.
@@ -227,29 +224,24 @@ class _Test(Known):
         ranges, findings = jnp.float32(self.tiers[place]), self.labels.ndim > 1
         attacks = programs.each_within(self.threat, ranges, findings=findings)
         limits = self.limits[place]
-        if self.logits.shape[1] <= (1 if findings else 2):
-            # it has the slopes of the margin then, and ranks lights alike
-            attacks.pop("halving, cross-entropy", None)
-        some = {name: of_images(undecided[:1]) for name, of_images in attacks.items()}
-        ascents = {name: a.max_gradients for name, a in some.items() if isinstance(a, Attack)}
-        granted = sum(ascents.values())
         for number, (name, of_images) in enumerate(attacks.items()):
+            if name == "halving, cross-entropy" and self.logits.shape[1] <= (1 if findings else 2):
+                continue  # it has the slopes of the margin then, and ranks lights alike
             left = undecided[self.smallest[undecided] > limits[undecided]]
-            left = left[self.ascended[left] + ascents.get(name, 0) <= granted]
             for chosen, real in self.batches(left):
                 keys = programs.keys_within(key, place[chosen], number, chosen)
                 attack = of_images(chosen)
                 images, labels = self.of(chosen)
                 result = run_batch(attack, self.predict, images, labels, key=keys, warn=False)
-                spent = programs.gradients(attack, result)[real]
-                self.gradients[chosen[real]] += spent
-                self.ascended[chosen[real]] += spent * (name in ascents)
+                spent = programs.gradients(attack, result)
+                self.gradients[chosen[real]] += spent[real]
                 # where a slope was not finite, the last light is none
                 real &= np.isfinite(np.asarray(result.params)).all(1)
                 here, logits = chosen[real], np.asarray(result.logits)[real]
                 self.offer(here, np.asarray(result.params)[real], logits)
-                if name in ascents:
-                    self.followed[here] |= self.wrong(logits, here)
+                if isinstance(attack, Attack):
+                    # a random start that errs has followed none
+                    self.followed[here] |= self.wrong(logits, here) & (spent[real] > 0)
         self.survived[undecided] = self.smallest[undecided] > limits[undecided]
 
     def result(self, random: np.ndarray) -> Audit:

@@ -25,7 +25,7 @@ class Known:
       turned: (n, classes), the answers under it.
       worst: (t, n, classes), the answers under the worst light within each log-range.
       margins: (t, n), how far these err.
-      gradients: (n,), spent so far; `ascended` are those that attacks within a range followed.
+      gradients: (n,), spent so far.
       flags: see `FLAGS`.
       survived: (n,), whether all attacks failed within the largest range that is not decided.
       followed: (n,), whether light that followed a gradient turned it.
@@ -54,7 +54,6 @@ class Known:
         count = len(images)
         self.smallest, self.gradients = np.full(count, np.inf), np.zeros(count)
         self.flags: dict[str, Any] = {}
-        self.ascended = np.zeros(count)
         self.survived, self.followed = np.zeros((2, count), bool)
 
     def of(self, chosen: np.ndarray) -> tuple[Array, Array]:

@@ -87,7 +87,7 @@ class RandomSearch(Queries):
         return AttackResult(found, best.params, best.logits, jnp.concatenate([drawn, later]))
 
 
-def random_search(threat: Threat, *, num_queries: int = 27) -> RandomSearch:
+def random_search(threat: Threat, *, num_queries: int = 60) -> RandomSearch:
     """Random lights, and then steps at random from the best of them, longer where they find more.
 
     A quarter of the queries draws lights as uneven as is allowed. The others are an evolution

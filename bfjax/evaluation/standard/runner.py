@@ -67,7 +67,7 @@ class AuditRun(ModelRun):
     def _audited(self) -> float:
         """Gradients of an audit of uneven light, of each image."""
         random = len(self.settings["ranges"]) * self.settings["num_random"] / 3
-        return 34 + random + (100 if len(self.source.class_names) == 2 else 120)
+        return 37 + random + (100 if len(self.source.class_names) == 2 else 120)
 
     def gradients(self, row: str, start: int) -> float:
         """Gradients of a part, if all attacks are tried within one range."""
@@ -75,11 +75,11 @@ class AuditRun(ModelRun):
         if row == UNIVERSAL:
             return tiers * (self.settings["universal_steps"] * self.batch_size + count / 3)
         if row == MACHINE:
-            return (20 + self.settings["num_random"] / 3) * count
+            return (20 + (self.settings["num_random"] + 1) / 3) * count
         if row in self.settings["corrections"]:
             return (self._audited + 80 * tiers) * count
         if row == "alone":
-            return (34 + tiers + 50) * count
+            return (37 + tiers + 50) * count
         return self._audited * count
 
 

@@ -106,8 +106,8 @@ class Test:
             count = len(self.images[part])
             filled = np.resize(np.arange(count), self.batch_size)
             images, labels = jnp.asarray(self.images[part][filled]), self.labels[part][filled]
-            first, key = jax.random.split(jax.random.fold_in(self.key, start))
-            result = run_batch(attack, predict, images, labels, key=first, warn=False)
+            key = jax.random.fold_in(self.key, start)
+            result = run_batch(attack, predict, images, labels, key=key, warn=False)
             worst = _or_nominal(anywhere, predict, images, labels, (result.params, result.logits))
             steps = (~np.asarray(result.trace.stopped)).sum(1)[:count]
             gradients.append(steps + (self.settings["num_random"] + 1) / 3)
