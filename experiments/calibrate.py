@@ -100,7 +100,7 @@ def main(config: Config) -> None:
     names = tables.names(config.models)
     *others, last = config.models
     searched = last.resolve().name
-    few = tables.folder(config, last, num_images=config.search_images)
+    few = tables.folder(config, last, num_images=config.search_images, measure=False)
     before = earlier(config)
     found, known = Found({}, {}, {}, {}), {}
 

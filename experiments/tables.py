@@ -130,7 +130,7 @@ def run(
         raise ValueError(f"--attacked {unknown[0]} is none of --models, {sorted(judges)}")
     found: dict[str, dict[str, dict[str, Any]]] = {attack: {} for attack in attacks}
     for source in map(str, config.models) if sources is None else sources:
-        out = folder(config, source, num_images=num_images, split=split)
+        out = folder(config, source, num_images=num_images, split=split, measure=measure)
         name = "+".join(Path(part).resolve().name for part in source.split("+"))
         left = {
             attack: text
@@ -162,13 +162,19 @@ def run(
                         recorded.keep(out, attack, name)
         for attack, cells in found.items():
             summary = recorded.summary(out, attack)
-            if summary is not None and recorded.is_of(summary, attacks[attack]):
+            if recorded.is_complete(summary, attacks[attack], {}, measure=measure):
+                assert summary is not None
                 cells[name] = summary | {"targets": recorded.judged_by(summary, judges)}
     return found
 
 
 def folder(
-    config: Inputs, source: str | Path, *, num_images: int | None = None, split: str = "test"
+    config: Inputs,
+    source: str | Path,
+    *,
+    num_images: int | None = None,
+    split: str = "test",
+    measure: bool = True,
 ) -> Path:
     """Where attacks of a model on these images lie, in `BFJAX_HOME`/runs, and are resumed.
 
@@ -177,6 +183,7 @@ def folder(
       source: the checkpoint that is attacked, or several as one, `"A+B"`.
       num_images: in place of those of the config.
       split: whose images are attacked.
+      measure: whether what is not the success is measured; a cell cannot be measured later.
 
     Returns:
       A folder whose name tells apart all that its cells have in common; a cell lies in
@@ -186,7 +193,7 @@ def folder(
         "attacked": [models.load_config(Path(part)).sha256 for part in str(source).split("+")],
         "images": [Path(config.data).name, split, _count(config, source, num_images), config.seed],
         "batch_size": config.batch_size,
-    }
+    } | ({} if measure else {"measure": False})
     digest = hashlib.sha256(json.dumps(common).encode()).hexdigest()
     return home() / "runs" / f"experiments-{digest[:12]}"
 

@@ -176,6 +176,7 @@ def test_experiments_on_the_same_models_and_images_share_their_runs(classifiers,
     assert tables.folder(large, mobile) != tables.folder(one, mobile)
     assert tables.folder(large, f"{net}+{mobile}") == tables.folder(one, f"{net}+{mobile}")
     assert tables.folder(large, net, num_images=3) == tables.folder(one, net, num_images=3)
+    assert tables.folder(one, net, measure=False) != tables.folder(one, net)
     alone = dataclasses.replace(one, models=classifiers[:1])  # who judges is no part of it
     assert tables.folder(one, mobile) == tables.folder(alone, mobile)
     with pytest.raises(ValueError, match="--attacked nobody is none of --models"):
@@ -220,7 +221,11 @@ def test_directions_are_those_of_the_runs_that_the_tables_share(classifiers, tmp
     monkeypatch.setattr(directions, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(directions, "MIN_DEGREES", (1, 3))
     config = directions.Config(models=classifiers, data="phantom", batch_size=8, num_images=8)
-    ours = tables.run(config, dict([tables.attack()]), sources=[str(classifiers[0])])["ours"]
+    attack, sources = dict([tables.attack()]), [str(classifiers[0])]
+    tables.run(config, attack, sources=sources, measure=False)  # which are no part of a table
+    known = dataclasses.replace(config, attacked=("net",))
+    assert tables.run(known, attack, sources=sources) == {"ours": {}}
+    ours = tables.run(config, attack, sources=sources)["ours"]
     directions.main(config)
     found = json.loads((tmp_path / "results" / "directions.json").read_text(encoding="utf-8"))
     assert found["cells"]["mobile"]["ours"]["run"] == ours["mobile"]["run"]  # not made again
